@@ -1,0 +1,45 @@
+"""Every error of the gateway, by what the operator must do.
+
+MainstemError
+├── ConfigError        mend the configuration file
+├── StoreError         look at the disk or the file of the store
+│   ├── StoreLocked    another process has it
+│   └── StoreFull      no room, or a limit of the store
+└── Refused            the caller asked for something that cannot be done (HTTP 4xx)
+"""
+
+from __future__ import annotations
+
+
+class MainstemError(Exception):
+    """Something is wrong. The message says what and where."""
+
+
+class ConfigError(MainstemError):
+    """The configuration is not valid. One problem a line, each with its key and line."""
+
+
+class StoreError(MainstemError):
+    """The store cannot be used."""
+
+
+class StoreLocked(StoreError):
+    """Another process has the store."""
+
+
+class StoreFull(StoreError):
+    """The store cannot take more."""
+
+
+class Refused(MainstemError):
+    """A request that cannot be done as asked.
+
+    Attributes:
+        status: HTTP status, 400 to 499.
+        code: short constant for programs, e.g. `unknown_source`.
+    """
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code

@@ -1,0 +1,1 @@
+"""The aiohttp application: routes, problem details, health, metrics."""

@@ -1,0 +1,57 @@
+"""Every metric of the gateway (contract, section 8), on a registry of its own so that several gateways fit in one process.
+
+Labels are configured names and constants, never a task, a user or a URL.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_FAST = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_SLOW = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30)
+
+
+class Metrics:
+    """The metrics as attributes, named as in the exposition without the prefix and the unit of counters."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"mainstem_{name}", text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"mainstem_{name}", text, labels, registry=registry)
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+            return Histogram(f"mainstem_{name}", text, registry=registry, buckets=buckets)
+
+        self.events = counter("events_total", "Events committed to the log", "source", "type")
+        self.frames_received = counter("frames_received_total", "Data frames read from upstreams", "source")
+        self.frames_rejected = counter(
+            "frames_rejected_total", "Frames or items of a frame that were quarantined", "source", "reason"
+        )
+        self.duplicates = counter("duplicates_total", "Repeats that were suppressed", "source")
+        self.stale = counter("stale_total", "Frames that would have moved a finished task back", "source")
+        self.unfamiliar = counter(
+            "unfamiliar_total", "Upstream types and statuses this version does not know", "source"
+        )
+        self.source_up = gauge("source_up", "1 while at least one connection of the source is open", "source")
+        self.source_reconnects = counter("source_reconnects_total", "Connection attempts after the first", "source")
+        self.source_last_frame = gauge(
+            "source_last_frame_timestamp_seconds", "When the last data frame was read", "source"
+        )
+        self.stream_connections = gauge("stream_connections", "Open WebSocket and SSE connections")
+        self.stream_sent = counter("stream_sent_total", "Messages handed to stream connections")
+        self.stream_conflated = counter("stream_conflated_total", "Progress events folded into a newer one")
+        self.stream_closed = counter("stream_closed_total", "Stream connections closed, by close code", "code")
+        self.delivery_attempts = counter("delivery_attempts_total", "Webhook attempts", "endpoint", "outcome")
+        self.delivery_duration = histogram("delivery_duration_seconds", "Duration of webhook attempts", _SLOW)
+        self.deliveries_pending = gauge("deliveries_pending", "Deliveries waiting or in flight", "endpoint")
+        self.deliveries_dead = gauge("deliveries_dead", "Dead letters", "endpoint")
+        self.log_append = histogram("log_append_seconds", "From handing a batch to the log to its commit", _FAST)
+        self.relay_latency = histogram("relay_latency_seconds", "Upstream frame read to handed to subscribers", _FAST)
+
+    def exposition(self) -> bytes:
+        """The Prometheus text format."""
+        return generate_latest(self.registry)

@@ -1,0 +1,1 @@
+"""From observations to committed events: task state (pure) and intake."""

@@ -1,0 +1,1 @@
+"""From the log to the stream's connections: views, hub, WebSocket, SSE."""

@@ -1,0 +1,1 @@
+"""Connections to upstreams: supervisor, backoff, liveness, repair."""

@@ -1,0 +1,1 @@
+"""From the log to endpoints: signing, schedule, lanes, address guard, dispatcher."""
