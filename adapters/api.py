@@ -92,6 +92,20 @@ def check_url(value: str, schemes: Sequence[str]) -> str:
     return value
 
 
+def check_http_url(value: str) -> str:
+    """A full http or https URL with a host; a query is welcome, user and password are not.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be a full http:// or https:// URL")
+    if parts.username or parts.password:
+        raise ValueError("must not have a user or password in it: use headers")
+    return value
+
+
 # --- what to connect to and what to ask for --------------------------------------------------------------------------
 
 
@@ -124,7 +138,7 @@ class Stream:
         task_id: set on a single-task watch, which ends when its task does.
         whole_source: every task of the source is in reach of this stream, however it became known.
         gap: when `source.gap` is due after a reconnect: `never`; `unverified`, where the state of a known unfinished task
-            could be repaired by no means; `always`, where the upstream replays nothing (unless it says that nothing was missed).
+            could be repaired by no means; `always`, where the upstream replays nothing, unless it says that nothing was missed.
         settle: seconds of quiet after which the states that the upstream sends on connect are taken to be complete. Known
             unfinished tasks that were not among them are then looked up. None: the upstream sends no states on connect
             and nothing can be looked up.

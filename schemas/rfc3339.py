@@ -9,7 +9,9 @@ import re
 from datetime import UTC, datetime
 from functools import lru_cache
 
-_PLAIN = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:?\d\d)?", re.ASCII)
+_LIKELY = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(\.\d+)?\s?([Zz]|[+-]\d\d:?\d\d|)", re.ASCII
+)  # RFC 3339 section 5.6, and its near relatives without an offset
 
 
 @lru_cache(maxsize=64)
@@ -23,34 +25,37 @@ def render(epoch: float) -> str:
     return f"{_second(micros // 1_000_000)}.{micros % 1_000_000:06d}Z"
 
 
-def normalize(text: object) -> str | None:
-    """An upstream's timestamp as RFC 3339 with `Z`; its digits are kept. None where it is not a timestamp.
+@lru_cache(maxsize=4096)
+def _normalize(text: str) -> str | None:
+    match = _LIKELY.fullmatch(text)
+    if match is None:
+        return None
+    day, clock, fraction, offset = match.groups()
+    try:
+        plain = f"{day}T{clock}{fraction or ''}Z"
+        if offset in ("", "Z", "z", "+00:00", "-00:00", "+0000", "-0000"):
+            datetime.fromisoformat(f"{day}T{clock}")
+            return plain
+        return render(datetime.fromisoformat(f"{day}T{clock}{(fraction or '')[:7]}{offset}").timestamp())
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def normalize(value: object) -> str | None:
+    """An upstream's timestamp as RFC 3339 with `Z`, its digits kept where it is UTC already; None where it is none.
 
     A timestamp without an offset is UTC: every upstream document says that its times are.
     """
-    if not isinstance(text, str) or not _PLAIN.fullmatch(text):
-        return None
-    body, suffix = text[:19], text[19:]
-    try:
-        if suffix[-1:] in ("Z", "z", "") or suffix[-6:] in ("+00:00", "-00:00") or suffix[-5:] in ("+0000", "-0000"):
-            datetime.fromisoformat(body)
-            fraction = re.match(r"(?:\.\d+)?", suffix)
-            return f"{body[:10]}T{body[11:]}{fraction.group() if fraction else ''}Z"
-        if suffix.lstrip(".0123456789") == "":
-            datetime.fromisoformat(body)
-            return f"{body[:10]}T{body[11:]}{suffix}Z"
-        return render(parse(text))
-    except (ValueError, OverflowError):
-        return None
+    return _normalize(value) if isinstance(value, str) and len(value) <= 64 else None
 
 
 def parse(text: str) -> float:
-    """Seconds since 1970 (UTC) of an RFC 3339 or ISO 8601 timestamp; without an offset it is read as UTC.
+    """Seconds since 1970 (UTC) of an RFC 3339 timestamp.
 
     Raises:
         ValueError: `text` is not a timestamp.
     """
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return moment.timestamp()
+    normal = normalize(text)
+    if normal is None:
+        raise ValueError(f"{text[:64]!r} is not a timestamp")
+    return datetime.fromisoformat(normal[:26].rstrip("Z") + "+00:00").timestamp()

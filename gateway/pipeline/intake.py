@@ -1,0 +1,285 @@
+"""From observations to the log: one intake for all sources.
+
+Owns: the states in memory, the batch that is being gathered, the order of events, back-pressure. An observation is applied
+to its task's state and becomes an event in one step, synchronously; batches then go to the log one after the other, and only
+what is committed is shown to anybody. Must not know who speaks to the upstreams, nor who reads the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import structlog
+
+from adapters.api import Observation, Stream
+from gateway.clock import Clock
+from gateway.metrics import Metrics
+from gateway.pipeline import encode, tasks
+from gateway.pipeline.tasks import State, Verdict
+from gateway.store.api import Batch, Draft, LogEvent, Store
+from schemas import rfc3339
+
+log = structlog.get_logger(__name__)
+
+#: Readers of upstream sockets wait while so much is on its way to the log.
+MAX_PENDING_EVENTS = 10_000
+MAX_PENDING_BYTES = 16 * 1024 * 1024
+#: States kept in memory; the others are read back from the store when they are spoken of again.
+MAX_STATES = 20_000
+
+Key = tuple[str, str]
+
+
+class Intake:
+    """Takes observations and notices in, in order, and appends them to the log.
+
+    Args:
+        store: the log.
+        publish: called with each batch of committed events, in log order, on the event loop.
+        horizon: seconds; a task that ended longer ago than this is no news, even at first sight.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        publish: Callable[[list[LogEvent]], None],
+        *,
+        clock: Clock,
+        metrics: Metrics,
+        horizon: float,
+        max_states: int = MAX_STATES,
+    ) -> None:
+        self._store = store
+        self._publish = publish
+        self._clock = clock
+        self._metrics = metrics
+        self._horizon = horizon
+        self._max_states = max_states
+        self._states: dict[Key, State] = {}
+        self._live: dict[str, set[str]] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._notices = 0
+        self._writer: asyncio.Task[None] | None = None
+        self._failure: BaseException | None = None
+        self._closing = False
+        # What the next append will carry.
+        self._drafts: list[Draft] = []
+        self._bytes = 0
+        self._dirty: dict[Key, State] = {}
+        self._cursors: dict[Key, bytes] = {}
+        #: keys of the append under way: their rows are not in the store yet
+        self._in_flight: frozenset[Key] = frozenset()
+        self._submitted = 0
+        self._committed = 0
+        self._work = asyncio.Event()
+        self._progress = asyncio.Condition()
+
+    # --- life --------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begins to append."""
+        self._writer = asyncio.create_task(self._write(), name="intake")
+
+    async def close(self) -> None:
+        """Appends what was taken in, and ends."""
+        self._closing = True
+        self._work.set()
+        if self._writer is not None:
+            await asyncio.gather(self._writer, return_exceptions=True)
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing more is taken in, in words; None while all is well."""
+        return None if self._failure is None else f"the intake died: {type(self._failure).__name__}"
+
+    # --- what comes in -----------------------------------------------------------------------------------------------
+
+    async def submit(
+        self,
+        source: str,
+        stream: Stream,
+        items: Sequence[Observation],
+        *,
+        adapter: str,
+        received: float,
+        cursor: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Takes in what one frame says; waits while the log is behind.
+
+        Args:
+            source: the source's name.
+            stream: the upstream stream that says it.
+            items: in order.
+            adapter: the source's adapter.
+            received: when the frame was read, seconds since 1970, UTC.
+            cursor: resume position of the stream after this frame; stored in the same transaction.
+
+        Raises:
+            RuntimeError: the intake has died.
+        """
+        await self._room()
+        lock = self._locks.setdefault(source, asyncio.Lock())
+        async with lock:  # loading states must not let a later frame of the source overtake
+            await self._load(source, items)
+            self._take(source, stream.key, items, adapter, received)
+        if cursor is not None:
+            self._cursors[source, stream.key] = msgspec.json.encode(cursor)
+        self._wake()
+
+    async def notice(self, source: str, adapter: str, kind: str, data: Mapping[str, object]) -> None:
+        """Takes in a notice of the gateway about a source (`source.connected`, ...), in order with the source's events."""
+        await self._room()
+        async with self._locks.setdefault(source, asyncio.Lock()):
+            now = self._clock.now()
+            time = rfc3339.render(now)
+            self._notices += 1
+            event = tasks.event_id(f"{source}\0{kind}\0{time}\0{self._notices}\0{self._store.epoch}")
+            body = encode.source_event(event, kind, source, time, {"source": source, "adapter": adapter, **data})
+            self._add(Draft(event, kind, source, None, None, None, now, body))
+        self._wake()
+
+    async def remember(self, source: str, key: str, value: Mapping[str, Any] | None) -> None:
+        """Stores a fact of the source beside its cursors, in order with its events; None forgets it."""
+        self._cursors[source, key] = b"" if value is None else msgspec.json.encode(value)
+        self._wake()
+
+    def attached(self, source: str, stream_key: str, up: bool) -> None:
+        """An upstream stream of the source is connected, or gone."""
+        live = self._live.setdefault(source, set())
+        (live.add if up else live.discard)(stream_key)
+
+    async def flush(self) -> None:
+        """Returns when everything taken in so far is committed.
+
+        Raises:
+            RuntimeError: the intake has died.
+        """
+        self._wake()
+        goal = self._submitted
+        async with self._progress:
+            await self._progress.wait_for(lambda: self._committed >= goal or self._failure is not None)
+        self._check()
+
+    # --- one observation after the other -----------------------------------------------------------------------------
+
+    async def _load(self, source: str, items: Sequence[Observation]) -> None:
+        states = self._states
+        missing = {item.task_id for item in items if (source, item.task_id) not in states}
+        if not missing:
+            return
+        for row in await self._store.tasks(source, list(missing)):
+            states[source, row.id] = encode.stored_state(row)
+        if len(states) > self._max_states:
+            self._evict(frozenset((source, item.task_id) for item in items))
+
+    def _evict(self, needed: frozenset[Key]) -> None:
+        """Forgets the states that were used least lately, short of those whose row is not stored yet."""
+        surplus = len(self._states) - self._max_states * 3 // 4
+        for key in list(self._states):
+            if surplus <= 0:
+                break
+            if key not in self._dirty and key not in self._in_flight and key not in needed:
+                del self._states[key]
+                surplus -= 1
+
+    def _take(self, source: str, stream: str, items: Sequence[Observation], adapter: str, received: float) -> None:
+        received_at = rfc3339.render(received)
+        states, live = self._states, self._live.get(source, ())
+        duplicates = stale = unfamiliar = 0
+        for item in items:
+            key = (source, item.task_id)
+            known = states.pop(key, None)  # taken out and put back: the dict's order is the order of use
+            if item.unfamiliar:
+                unfamiliar += 1
+            if known is None and tasks.is_old(item, received - self._horizon):
+                duplicates += 1
+                continue
+            state, change = tasks.observe(
+                known, item, source=source, adapter=adapter, stream=stream, live=live, received_at=received_at
+            )
+            if state is not None:
+                states[key] = state
+            if change is Verdict.DUPLICATE:
+                duplicates += 1
+            elif isinstance(change, Verdict):
+                stale += 1
+            else:
+                assert state is not None
+                task = state.task
+                body = encode.task_event(state, change, received_at)
+                self._add(Draft(change.id, change.type, source, task.key, task.kind, task.status, received, body))
+                self._dirty[key] = state
+        metrics = self._metrics
+        if duplicates:
+            metrics.duplicates.labels(source).inc(duplicates)
+        if stale:
+            metrics.stale.labels(source).inc(stale)
+        if unfamiliar:
+            metrics.unfamiliar.labels(source).inc(unfamiliar)
+
+    def _add(self, draft: Draft) -> None:
+        self._drafts.append(draft)
+        self._bytes += len(draft.body)
+
+    # --- to the log --------------------------------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        self._submitted += 1
+        self._work.set()
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise RuntimeError("the intake died") from self._failure
+
+    async def _room(self) -> None:
+        if len(self._drafts) >= MAX_PENDING_EVENTS or self._bytes >= MAX_PENDING_BYTES:
+            async with self._progress:
+                await self._progress.wait_for(
+                    lambda: (
+                        (len(self._drafts) < MAX_PENDING_EVENTS and self._bytes < MAX_PENDING_BYTES)
+                        or self._failure is not None
+                    )
+                )
+        self._check()
+
+    async def _write(self) -> None:
+        try:
+            while True:
+                await self._work.wait()
+                self._work.clear()
+                submitted = self._submitted
+                if self._drafts or self._dirty or self._cursors:
+                    await self._append()
+                async with self._progress:
+                    self._committed = submitted
+                    self._progress.notify_all()
+                if self._closing and not self._work.is_set():
+                    return
+        except BaseException as error:
+            self._failure = error
+            if not isinstance(error, asyncio.CancelledError):
+                log.critical("intake_died", exc_info=True)
+            async with self._progress:
+                self._progress.notify_all()
+            raise
+
+    async def _append(self) -> None:
+        now = self._clock.now()
+        batch = Batch(self._drafts, [encode.task_row(state, now) for state in self._dirty.values()], self._cursors)
+        self._in_flight = frozenset(self._dirty)
+        self._drafts, self._bytes, self._dirty, self._cursors = [], 0, {}, {}
+        committed = await self._store.append(batch)
+        self._in_flight = frozenset()
+        counts: dict[tuple[str, str], int] = {}
+        for event in committed.events:
+            label = (event.source or "", event.type)
+            counts[label] = counts.get(label, 0) + 1
+        for (source, kind), count in counts.items():
+            self._metrics.events.labels(source, kind).inc(count)
+        for draft in committed.duplicates:
+            self._metrics.duplicates.labels(draft.source or "").inc()
+        if committed.events:
+            self._publish(committed.events)

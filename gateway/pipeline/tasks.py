@@ -1,0 +1,391 @@
+"""What is known of a task, and what news of it means. The one module that owns contiguity.
+
+Owns: comparing states, telling repeats and stale news from real ones, deterministic event ids. Pure: no I/O, no clock; the
+time of receipt is passed in. Must not know any upstream: it works on `adapters.api.Observation` alone.
+
+Ids. An event's id is a hash over the source's name and
+- for an occurrence: what the adapter says identifies it;
+- for an event derived from states: the type, how often the task was run again (`reruns`) and, short of the end, how often
+  it went back (`backs`), and the height reached. Between two steps back a task only climbs, so a height is reached once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from enum import Enum
+from hashlib import blake2b
+from typing import Literal
+
+import msgspec
+from msgspec import UNSET, Raw
+
+from adapters.api import Observation, Queue, TaskError
+from schemas import rfc3339
+from schemas.event import FINISHED, RANK, TYPE_OF_STATUS
+
+Origin = Literal["live", "catchup", "reconcile", "snapshot"]
+
+#: Content digests of `task.updated` that are remembered per task between two moves.
+_SEEN = 32
+
+
+class Task(msgspec.Struct):
+    """`data.task` of the canonical event (`schemas.event.Task`), in the order in which it is written."""
+
+    key: str
+    id: str
+    source: str
+    adapter: str
+    kind: str | None = None
+    name: str | None = None
+    status: str = "unknown"
+    native_status: str | None = None
+    progress: int | float | None = None
+    attempt: int | None = None
+    created_at: str | None = None
+    started_at: str | None = None
+    completed_at: str | None = None
+    queue: Queue | None = None
+    priority: int | None = None
+    cost_credits: int | float | None = None
+
+
+class State(msgspec.Struct):
+    """All that is known of a task; what the store keeps as `TaskRow.state`.
+
+    Attributes:
+        extra: public fields of the upstream's state that no other field holds.
+        stream: key of the upstream stream that spoke last.
+        as_of: upstream time of the newest news, without `Z` so that texts compare like times.
+        told: upstream time of the newest *state*, when the status is known from one rather than from an occurrence.
+        revived: upstream time of the last re-run of a finished task.
+        last_id: id of the last occurrence applied.
+        seen: digests of contents since the last move; see the module's docstring.
+    """
+
+    task: Task
+    input: Raw | None = None
+    result: Raw | None = None
+    error: TaskError | None = None
+    extra: Raw | None = None
+    native_type: str = ""
+    payload: Raw = Raw(b"null")
+    redacted: bool = False
+    received_at: str = ""
+    stream: str = ""
+    as_of: str | None = None
+    told: str | None = None
+    by_state: bool = False
+    revived: str | None = None
+    last_id: str | None = None
+    reruns: int = 0
+    backs: int = 0
+    seen: list[str] = msgspec.field(default_factory=list)
+
+
+class Change(msgspec.Struct, gc=False):
+    """An event to be published: what happened to a task, beside its state."""
+
+    id: str
+    type: str
+    time: str
+    changed: list[str]
+    detail: Raw | None
+    origin: Origin
+    redacted: bool
+    native_type: str
+    payload: Raw
+
+
+class Verdict(Enum):
+    """What became of an observation that publishes nothing."""
+
+    DUPLICATE = "duplicate"
+    STALE = "stale"
+
+
+_FIELDS = (
+    "kind", "name", "progress", "attempt", "created_at", "started_at", "completed_at", "queue", "priority", "cost_credits",
+)  # fmt: skip
+#: What an occurrence that comes late may still add where nothing is known: facts that later news does not undo.
+_FACTS = ("kind", "name", "attempt", "created_at", "started_at")
+_TERMINAL_TYPES = frozenset({"task.succeeded", "task.failed", "task.cancelled", "task.deleted"})
+#: contract, section 1, `time`: which of the task's own times is the event's, where the upstream gives no other.
+_TIME_OF_TYPE = {
+    "task.created": "created_at",
+    "task.started": "started_at",
+    **dict.fromkeys(_TERMINAL_TYPES, "completed_at"),
+}
+
+
+def event_id(text: str) -> str:
+    """A deterministic id: the same text gives the same id, in every process. `evt_` and 32 hex digits."""
+    return "evt_" + blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def observe(
+    state: State | None,
+    news: Observation,
+    *,
+    source: str,
+    adapter: str,
+    stream: str,
+    live: Container[str] = (),
+    received_at: str,
+) -> tuple[State | None, Change | Verdict]:
+    """What an observation means.
+
+    Args:
+        state: what is known of the task; None at first sight. It is brought up to date in place.
+        news: what the upstream says.
+        stream: key of the upstream stream that says it.
+        live: keys of the source's streams that are connected.
+        received_at: when it was received, RFC 3339.
+
+    Returns:
+        The state from now on (the same object where there was one), and the event to publish or why there is none.
+    """
+    first = state is None
+    if state is None:
+        state = State(Task(f"{source}/{news.task_id}", news.task_id, source, adapter))
+    change = (_compare if news.type is None else _occur)(state, news, first, stream, live, received_at)
+    if isinstance(change, Verdict):
+        return (None if first else state), change
+    state.received_at, state.stream = received_at, stream
+    return state, change
+
+
+# --- states ----------------------------------------------------------------------------------------------------------
+
+
+def _compare(
+    state: State, news: Observation, first: bool, stream: str, live: Container[str], received_at: str
+) -> Change | Verdict:
+    task = state.task
+    before, was = task.status, task.progress
+    after = news.status if news.status is not UNSET else before
+    if before in FINISHED:
+        if after == "unknown":
+            after = before  # a word of tomorrow does not undo what is known to be over
+        elif after not in FINISHED:
+            return Verdict.STALE
+    progress = was if news.progress is UNSET else news.progress
+    height, lower = _height(after, progress), _height(before, was)
+    back = height < lower and before not in FINISHED
+    if back and not first and stream != state.stream and state.stream in live:
+        return Verdict.DUPLICATE  # two streams show the same task, and this one lags
+
+    changed = _changes(state, news, after)
+    if not changed and not first and not _json_differs(news.extra, state.extra):
+        state.stream = stream
+        _told(state, news)
+        return Verdict.DUPLICATE
+
+    if first or after != before:
+        kind = _arrival(before, after, first)
+    elif "progress" in changed and after == "running":
+        kind = "task.progressed"
+    else:
+        kind = "task.updated"
+    _apply(state, news, after, changed)
+    _told(state, news)
+    if before in FINISHED and after != before:
+        state.reruns += 1
+    elif back:
+        state.backs += 1
+    if state.seen and (height != lower or after != before):
+        state.seen.clear()
+
+    if kind not in _TERMINAL_TYPES:
+        reached = _content(state) if kind == "task.updated" else f"{height[0]}\0{height[1]}"
+        identity = f"{task.source}\0state\0{task.id}\0{kind}\0{state.reruns}\0{state.backs}\0{reached}"
+    elif news.identity is None:
+        identity = f"{task.source}\0state\0{task.id}\0{kind}\0{state.reruns}"
+    else:
+        identity = f"{task.source}\0{news.identity}"
+    return _change(event_id(identity), kind, news, task, changed, received_at)
+
+
+def _told(state: State, news: Observation) -> None:
+    state.by_state = True
+    if news.time is not None:
+        time = news.time[:-1]
+        state.told = time
+        if state.as_of is None or time > state.as_of:
+            state.as_of = time
+
+
+def _height(status: str, progress: float | None) -> tuple[int, float]:
+    return RANK[status], -1.0 if progress is None else float(progress)
+
+
+def _arrival(before: str, after: str, first: bool) -> str:
+    """contract, section 1: the type under which the arrival at a status is published."""
+    if not first and after in ("pending", "queued"):
+        if before in ("running", "dispatched"):
+            return "task.requeued"
+        if RANK[before] > RANK[after]:
+            return "task.updated"
+    return TYPE_OF_STATUS[after]
+
+
+def _content(state: State) -> str:
+    """A digest of everything public in a state that was not seen since the last move; a return to one is a step back."""
+    values = [_canonical(value) for value in (state.input, state.result, state.extra)]
+    digest = blake2b(msgspec.json.encode((state.task, values, state.error)), digest_size=8).hexdigest()
+    if digest in state.seen or len(state.seen) >= _SEEN:
+        state.backs += 1
+        state.seen.clear()
+    state.seen.append(digest)
+    return digest
+
+
+def _canonical(value: Raw | None) -> bytes | None:
+    if value is None:
+        return None
+    try:
+        return msgspec.json.encode(msgspec.json.decode(value), order="deterministic")
+    except (msgspec.DecodeError, RecursionError):
+        return bytes(value)
+
+
+# --- occurrences -----------------------------------------------------------------------------------------------------
+
+
+def _occur(
+    state: State, news: Observation, first: bool, stream: str, live: Container[str], received_at: str
+) -> Change | Verdict:
+    assert news.type is not None
+    task = state.task
+    kind, before = news.type, task.status
+    after = before if news.status is UNSET else news.status
+    event = event_id(f"{task.source}\0{news.identity or f'{task.id}{news.native_type}{news.time}'}")
+    if event == state.last_id:
+        return Verdict.DUPLICATE
+    time = news.time[:-1] if news.time else None
+    late = time is not None and state.as_of is not None and time < state.as_of
+
+    revives = before in FINISHED and after not in FINISHED
+    if revives and not (news.revives and before in ("failed", "cancelled")):
+        return Verdict.STALE
+
+    if state.by_state and not first and kind == TYPE_OF_STATUS[before] and after == before and _known_by(state, time):
+        # The state that the upstream sent on connect has been published as this very step already.
+        changed = _changes(state, news, after)
+        if not changed:
+            return Verdict.DUPLICATE
+        kind, event, late = "task.updated", event_id(f"{event}\0more"), False
+    elif kind in _TERMINAL_TYPES and before in FINISHED and not first and not late:
+        if after == before and time is not None and time == state.as_of and not _changes(state, news, after):
+            return Verdict.DUPLICATE
+        state.reruns += 1  # it ended again: a re-run that was not seen
+    elif late and kind in _TERMINAL_TYPES and before not in FINISHED:
+        # News of the end may be overtaken by news of the way; but the end of an earlier run is no end of this one.
+        late = state.revived is not None and time is not None and time < state.revived
+
+    if late:
+        changed = _fill(state, news)
+    else:
+        if revives:
+            state.reruns += 1
+            state.revived = time
+        elif after != before and RANK[after] < RANK[before]:
+            state.backs += 1
+        changed = _changes(state, news, after)
+        _apply(state, news, after, changed)
+        state.last_id = event
+        if time is not None and (state.as_of is None or time > state.as_of):
+            state.as_of = time
+        if news.status is not UNSET:
+            state.by_state = False
+        state.seen.clear()
+    if news.detail is not None:
+        changed.append("detail")
+    return _change(event, kind, news, task, changed, received_at)
+
+
+def _known_by(state: State, time: str | None) -> bool:
+    return time is None or state.told is None or time <= state.told
+
+
+def _fill(state: State, news: Observation) -> list[str]:
+    """Late news takes nothing back: it only adds what is not known yet."""
+    task, changed = state.task, []
+    for name in _FACTS:
+        value = getattr(news, name)
+        if value is not UNSET and value is not None and getattr(task, name) is None:
+            setattr(task, name, value)
+            changed.append(name)
+    return changed
+
+
+# --- both ------------------------------------------------------------------------------------------------------------
+
+
+def _changes(state: State, news: Observation, status: str) -> list[str]:
+    """The names of the fields that the news would change, in the order of the event."""
+    task = state.task
+    changed = []
+    if status != task.status:
+        changed.append("status")
+    if news.native_status is not UNSET and news.native_status != task.native_status:
+        changed.append("native_status")
+    for name in _FIELDS:
+        value = getattr(news, name)
+        if value is not UNSET and value != getattr(task, name):
+            changed.append(name)
+    if _json_differs(news.input, state.input):
+        changed.append("input")
+    if _json_differs(news.result, state.result):
+        changed.append("result")
+    if news.error is not UNSET and news.error != state.error:
+        changed.append("error")
+    return changed
+
+
+def _json_differs(news: Raw | msgspec.UnsetType | None, known: Raw | None) -> bool:
+    """Whether a JSON value is another one; the same value in other words (spaces, order of keys) is the same."""
+    if news is UNSET or news == known:
+        return False
+    return _canonical(news) != _canonical(known)
+
+
+def _apply(state: State, news: Observation, status: str, changed: list[str]) -> None:
+    """Brings the state up to date: `changed` is what `_changes` found."""
+    task = state.task
+    for name in changed:
+        if name == "status":
+            task.status = status
+        elif name in ("input", "result"):
+            # A Raw is a view into its frame: a copy lets go of the rest.
+            value = getattr(news, name)
+            setattr(state, name, value and value.copy())
+        elif name == "error":
+            state.error = news.error or None
+        else:
+            setattr(task, name, getattr(news, name))
+    if news.extra is not UNSET:
+        state.extra = news.extra and news.extra.copy()
+    if news.redacted:
+        state.redacted = True
+    elif state.redacted and (news.result or news.error or news.input):
+        state.redacted = False
+    state.native_type, state.payload = news.native_type, news.payload.copy()
+
+
+def _change(event: str, kind: str, news: Observation, task: Task, changed: list[str], received_at: str) -> Change:
+    time = _time(kind, news, task, received_at)
+    return Change(event, kind, time, changed, news.detail, news.origin, news.redacted, news.native_type, news.payload)
+
+
+def _time(kind: str, news: Observation, task: Task, received_at: str) -> str:
+    if news.time is not None:
+        return news.time
+    name = _TIME_OF_TYPE.get(kind)
+    return (getattr(task, name) if name else None) or received_at
+
+
+def is_old(news: Observation, horizon: float) -> bool:
+    """Whether a state is of a task that ended before a time (seconds since 1970, UTC): older than what the log keeps."""
+    done = news.completed_at
+    return news.type is None and news.status in FINISHED and isinstance(done, str) and rfc3339.parse(done) < horizon
