@@ -39,6 +39,7 @@ class Intake:
     Args:
         store: the log.
         publish: called with each batch of committed events, in log order, on the event loop.
+        adapters: source name → adapter name.
         horizon: seconds; a task that ended longer ago than this is no news, even at first sight.
     """
 
@@ -47,6 +48,7 @@ class Intake:
         store: Store,
         publish: Callable[[list[LogEvent]], None],
         *,
+        adapters: Mapping[str, str],
         clock: Clock,
         metrics: Metrics,
         horizon: float,
@@ -54,6 +56,7 @@ class Intake:
     ) -> None:
         self._store = store
         self._publish = publish
+        self._adapters = adapters
         self._clock = clock
         self._metrics = metrics
         self._horizon = horizon
@@ -103,7 +106,6 @@ class Intake:
         stream: Stream,
         items: Sequence[Observation],
         *,
-        adapter: str,
         received: float,
         cursor: Mapping[str, Any] | None = None,
     ) -> None:
@@ -112,8 +114,7 @@ class Intake:
         Args:
             source: the source's name.
             stream: the upstream stream that says it.
-            items: in order.
-            adapter: the source's adapter.
+            items: in order; may be empty where only the cursor moved.
             received: when the frame was read, seconds since 1970, UTC.
             cursor: resume position of the stream after this frame; stored in the same transaction.
 
@@ -124,7 +125,7 @@ class Intake:
         lock = self._locks.setdefault(source, asyncio.Lock())
         async with lock:  # loading states must not let a later frame of the source overtake
             await self._load(source, items)
-            self._take(source, stream.key, items, adapter, received)
+            self._take(source, stream.key, items, received)
         if cursor is not None:
             self._cursors[source, stream.key] = msgspec.json.encode(cursor)
         self._wake()
@@ -185,7 +186,8 @@ class Intake:
                 del self._states[key]
                 surplus -= 1
 
-    def _take(self, source: str, stream: str, items: Sequence[Observation], adapter: str, received: float) -> None:
+    def _take(self, source: str, stream: str, items: Sequence[Observation], received: float) -> None:
+        adapter = self._adapters[source]
         received_at = rfc3339.render(received)
         states, live = self._states, self._live.get(source, ())
         duplicates = stale = unfamiliar = 0

@@ -296,7 +296,7 @@ def _occur(
         state.last_id = event
         if time is not None and (state.as_of is None or time > state.as_of):
             state.as_of = time
-        if news.status is not UNSET:
+        if news.status is not UNSET and kind == news.type:
             state.by_state = False
         state.seen.clear()
     if news.detail is not None:
