@@ -26,8 +26,8 @@ class _Data(msgspec.Struct, gc=False):
     task: Task
     changed: list[str]
     detail: Raw | None
-    input: Raw | None
-    result: Raw | None
+    input: Raw
+    result: Raw
     error: TaskError | None
     origin: str
     redacted: bool

@@ -23,6 +23,9 @@ from adapters.api import Observation, Queue, TaskError
 from schemas import rfc3339
 from schemas.event import FINISHED, RANK, TYPE_OF_STATUS
 
+#: A JSON value that is not there. (A union of Raw and None cannot be decoded.)
+NULL = Raw(b"null")
+
 Origin = Literal["live", "catchup", "reconcile", "snapshot"]
 
 #: Content digests of `task.updated` that are remembered per task between two moves.
@@ -64,12 +67,12 @@ class State(msgspec.Struct):
     """
 
     task: Task
-    input: Raw | None = None
-    result: Raw | None = None
+    input: Raw = NULL
+    result: Raw = NULL
     error: TaskError | None = None
-    extra: Raw | None = None
+    extra: Raw = NULL
     native_type: str = ""
-    payload: Raw = Raw(b"null")
+    payload: Raw = NULL
     redacted: bool = False
     received_at: str = ""
     stream: str = ""
@@ -171,7 +174,7 @@ def _compare(
             return Verdict.STALE
     progress = was if news.progress is UNSET else news.progress
     height, lower = _height(after, progress), _height(before, was)
-    back = height < lower and before not in FINISHED
+    back = height < lower
     if back and not first and stream != state.stream and state.stream in live:
         return Verdict.DUPLICATE  # two streams show the same task, and this one lags
 
@@ -240,13 +243,11 @@ def _content(state: State) -> str:
     return digest
 
 
-def _canonical(value: Raw | None) -> bytes | None:
-    if value is None:
-        return None
+def _canonical(value: Raw) -> bytes:
     try:
         return msgspec.json.encode(msgspec.json.decode(value), order="deterministic")
     except (msgspec.DecodeError, RecursionError):
-        return bytes(value)
+        return bytes(value)  # a number out of range, or too deep: compared as it is written
 
 
 # --- occurrences -----------------------------------------------------------------------------------------------------
@@ -343,11 +344,12 @@ def _changes(state: State, news: Observation, status: str) -> list[str]:
     return changed
 
 
-def _json_differs(news: Raw | msgspec.UnsetType | None, known: Raw | None) -> bool:
+def _json_differs(news: Raw | msgspec.UnsetType | None, known: Raw) -> bool:
     """Whether a JSON value is another one; the same value in other words (spaces, order of keys) is the same."""
-    if news is UNSET or news == known:
+    if news is UNSET:
         return False
-    return _canonical(news) != _canonical(known)
+    value = NULL if news is None else news
+    return value != known and _canonical(value) != _canonical(known)
 
 
 def _apply(state: State, news: Observation, status: str, changed: list[str]) -> None:
@@ -357,20 +359,23 @@ def _apply(state: State, news: Observation, status: str, changed: list[str]) -> 
         if name == "status":
             task.status = status
         elif name in ("input", "result"):
-            # A Raw is a view into its frame: a copy lets go of the rest.
-            value = getattr(news, name)
-            setattr(state, name, value and value.copy())
+            setattr(state, name, _kept(getattr(news, name)))
         elif name == "error":
             state.error = news.error or None
         else:
             setattr(task, name, getattr(news, name))
     if news.extra is not UNSET:
-        state.extra = news.extra and news.extra.copy()
+        state.extra = _kept(news.extra)
     if news.redacted:
         state.redacted = True
     elif state.redacted and (news.result or news.error or news.input):
         state.redacted = False
     state.native_type, state.payload = news.native_type, news.payload.copy()
+
+
+def _kept(value: Raw | None) -> Raw:
+    """A Raw is a view into its frame: a copy lets go of the rest."""
+    return NULL if value is None else value.copy()
 
 
 def _change(event: str, kind: str, news: Observation, task: Task, changed: list[str], received_at: str) -> Change:
