@@ -66,8 +66,11 @@ def _import(name: str, target: str, origin: str) -> type[Adapter[Any]]:
         raise AdapterUnavailable(
             f"adapter {name!r} ({origin}) cannot be imported: {type(error).__name__}: {error}"
         ) from error
-    if not (isinstance(found, type) and issubclass(found, Adapter)) or inspect.isabstract(found):
+    if not (isinstance(found, type) and issubclass(found, Adapter)):
         raise AdapterUnavailable(f"adapter {name!r} ({origin}): {target} is not a subclass of adapters.api.Adapter")
+    if inspect.isabstract(found):
+        lacking = ", ".join(sorted(found.__abstractmethods__))
+        raise AdapterUnavailable(f"adapter {name!r} ({origin}): {target} does not implement {lacking}")
     config = getattr(found, "Config", None)
     if not (isinstance(config, type) and issubclass(config, SourceConfig)):
         raise AdapterUnavailable(f"adapter {name!r} ({origin}): Config is not a subclass of adapters.api.SourceConfig")
