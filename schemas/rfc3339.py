@@ -46,7 +46,23 @@ def normalize(value: object) -> str | None:
 
     A timestamp without an offset is UTC: every upstream document says that its times are.
     """
-    return _normalize(value) if isinstance(value, str) and len(value) <= 64 else None
+    if not isinstance(value, str) or len(value) > 64:
+        return None
+    body = value[:-1] if value[-1:] == "Z" else value[:-6] if value[-6:] == "+00:00" else ""
+    # The usual form, at a tenth of the cost: a look at the separators, and the digits left to the standard library.
+    if (
+        body[10:11] == "T"
+        and body[4] == body[7] == "-"
+        and body[13:14] == body[16:17] == ":"
+        and (len(body) == 19 or (body[19:20] == "." and body[20:].isdigit()))
+        and body.isascii()
+    ):
+        try:
+            datetime.fromisoformat(value)
+        except ValueError:
+            return None
+        return body + "Z"
+    return _normalize(value)
 
 
 def parse(text: str) -> float:

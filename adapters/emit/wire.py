@@ -113,13 +113,18 @@ def read(text: str, *, may_be_stripped: bool) -> tuple[list[Item], Position | No
     if not isinstance(kind, str) or not kind:
         return [Rejected("no_type", "type is not a text", native.excerpt(text))], position
     if kind == "connected" and job_id is UNSET:
-        return [Continuity(native.integer(event.missed))], position
+        return [Continuity(_missed(event.missed))], position
     if not isinstance(job_id, str) or not job_id:
         return [Rejected("no_job_id", f"{kind[:64]}: jobId is not a text", native.excerpt(text))], position
     try:
         return [_observe(text, event, kind, job_id, may_be_stripped)], position
     except native.DECODE_ERRORS as error:
         return [Rejected("malformed", f"{kind[:64]} of job {job_id[:64]}: {error}", native.excerpt(text))], position
+
+
+def _missed(value: object) -> int | None:
+    """`missed` tells how many events were lost, or in some editions only whether any were."""
+    return 0 if value is False else native.integer(value)
 
 
 def _observe(text: str, event: _Event, kind: str, job_id: str, may_be_stripped: bool) -> Observation:

@@ -1,1 +1,1 @@
-"""Connections to upstreams: supervisor, backoff, liveness, repair."""
+"""Connections to upstreams: what keeps them, repairs them, and says honestly what was missed."""

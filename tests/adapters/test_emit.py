@@ -338,6 +338,8 @@ def test_a_newer_space_stream_resumes_by_sequence() -> None:
         json.dumps({"type": "connected", "seq": 41, "streamInstanceId": "i1", "missed": 0, "counts": {}})
     )
     assert items == [Continuity(0)]
+    for missed, number in ((False, 0), (True, None), (3, 3)):
+        assert connection.on_frame(json.dumps({"type": "connected", "missed": missed})) == [Continuity(number)]
     connection.on_frame(json.dumps({**PROGRESS, "seq": 42}))
     assert connection.cursor == {"seq": 42, "instance": "i1"}
     resumed = session(emit(spaces=["01JL"]), resume=Resume(first=False, now=NOW, cursor=connection.cursor))

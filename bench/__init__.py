@@ -1,0 +1,1 @@
+"""Benchmarks: `make bench` prints a table. Figures stand beside a reference measured in the same run; read the ratios."""

@@ -1,0 +1,260 @@
+"""The composition root: the only place that names concrete engines, and the order in which they start and stop.
+
+Start: log, readers of the log (stream, webhooks), intake, HTTP, upstreams: nothing is taken in before it can be kept, and
+nothing is kept before it can be shown. Drain: not ready, upstreams closed, log flushed, deliveries in flight finished,
+streams closed, HTTP closed, log closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import aiohttp
+import structlog
+
+from adapters import registry
+from gateway import config
+from gateway.access import Grant
+from gateway.clock import Clock, SystemClock, system_random
+from gateway.config import Settings
+from gateway.http.app import create_app
+from gateway.http.auth import Authenticator, StaticToken, token_of
+from gateway.http.parts import Parts
+from gateway.http.server import Server
+from gateway.metrics import Metrics
+from gateway.pipeline import encode
+from gateway.pipeline.intake import Intake
+from gateway.store.api import LogEvent
+from gateway.store.sqlite import SqliteStore
+from gateway.stream.hub import Hub
+from gateway.stream.service import StreamService
+from gateway.stream.settings import StreamSettings
+from gateway.stream.views import redact_data
+from gateway.upstream.sources import Sources
+from gateway.webhooks.dispatcher import Dispatcher
+from schemas.filter import Filter
+
+log = structlog.get_logger(__name__)
+
+#: Seconds between two looks for what retention has to remove.
+TRIM_INTERVAL = 60.0
+#: Share of `server.drain_timeout` that deliveries in flight, and the spreading of closes, may take.
+DRAIN_SHARE = 0.5
+
+
+#: Names that a server without tokens answers to on a loopback address: a page that makes another name resolve there (DNS
+#: rebinding) gets nothing.
+_LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+#: Bytes of a key set, seconds to fetch it.
+_KEYS_SIZE, _KEYS_TIMEOUT = 1024 * 1024, 10.0
+
+
+async def _fetch(url: str) -> bytes:
+    """The body of a URL, for the keys of an issuer.
+
+    Raises:
+        OSError, TimeoutError: it cannot be had.
+    """
+    timeout = aiohttp.ClientTimeout(total=_KEYS_TIMEOUT)
+    try:
+        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url, allow_redirects=False) as answer:
+            if answer.status != 200:
+                raise OSError(f"HTTP {answer.status}")
+            return await answer.content.read(_KEYS_SIZE)
+    except aiohttp.ClientError as error:
+        raise OSError(type(error).__name__) from None
+
+
+def _static(token: config.StaticToken, index: int) -> StaticToken:
+    bounds = Filter(source=token.sources, task=token.tasks, kind=token.kinds)
+    holder = f"token:{token.name or index}"
+    return StaticToken(token.token.get_secret_value(), Grant(holder=holder, scopes=token.scopes, bounds=bounds))
+
+
+class Gateway:
+    """One gateway in one process: `start`, then `stop`.
+
+    Args:
+        settings: a valid configuration.
+        clock: time; this machine's by default.
+    """
+
+    def __init__(self, settings: Settings, *, clock: Clock | None = None) -> None:
+        self._settings = settings
+        self._clock = clock = clock or SystemClock()
+        rng = system_random()
+        self.metrics = metrics = Metrics()
+        self.store = SqliteStore(
+            settings.store.path, durability=settings.store.durability, clock=clock, metrics=metrics
+        )
+        adapters = [registry.load(source.adapter)(source) for source in settings.sources]
+
+        self._hub = Hub(self.store, clock, metrics)
+        self._dispatcher = Dispatcher(self.store, settings.webhooks, clock=clock, rng=rng, metrics=metrics)
+        self.intake = Intake(
+            self.store,
+            self._publish,
+            adapters={source.name: source.adapter for source in settings.sources},
+            clock=clock,
+            metrics=metrics,
+            horizon=max(
+                [settings.store.retain, *(getattr(source, "catch_up", None) or 0 for source in settings.sources)]
+            ),
+        )
+        self.sources = Sources(adapters, self.intake, self.store, clock, rng, metrics)
+        server = settings.server
+        auth = settings.auth
+        authenticator = Authenticator(
+            mode=auth.mode,
+            secret=auth.secret.get_secret_value() if auth.secret else None,
+            public_key=auth.public_key,
+            jwks_url=auth.jwks_url,
+            algorithms=auth.algorithms,
+            audience=auth.audience,
+            issuer=auth.issuer,
+            tokens=[_static(token, index) for index, token in enumerate(auth.tokens)],
+            clock=clock,
+            http_get=_fetch,
+        )
+        self.stream = StreamService(
+            store=self.store,
+            hub=self._hub,
+            authenticator=authenticator,
+            token_of=token_of,
+            snapshot_data=encode.snapshot_data,
+            clock=clock,
+            rng=rng,
+            metrics=metrics,
+            settings=StreamSettings(
+                buffer=server.stream_buffer,
+                connections=server.max_connections,
+                per_holder=server.max_connections_per_token,
+                per_address=server.max_connections_per_address or server.max_connections,
+            ),
+        )
+        app = create_app(
+            Parts(
+                store=self.store,
+                authenticator=authenticator,
+                token_of=token_of,
+                sources=self.sources,
+                stream=self.stream,
+                snapshot_data=encode.snapshot_data,
+                redact_data=redact_data,
+                metrics=metrics,
+                readiness=self,
+                webhooks=self._webhooks,
+                allowed_origins=server.allowed_origins,
+                hosts=_LOOPBACK_NAMES | {server.host} if auth.mode == "none" and server.is_loopback else None,
+            )
+        )
+        self.server = Server(app, server.host, server.port, patience=server.drain_timeout)
+        self.draining = False
+        self._trimmer: asyncio.Task[None] | None = None
+
+    # --- readiness ---------------------------------------------------------------------------------------------------
+
+    @property
+    def fallen(self) -> Sequence[str]:
+        """Names of essential parts that have died."""
+        trimmer = self._trimmer
+        parts = {
+            "intake": self.intake.trouble is not None,
+            "webhooks": self._dispatcher.failure is not None,
+            "retention": trimmer is not None and trimmer.done() and not trimmer.cancelled(),
+        }
+        return [name for name, dead in parts.items() if dead]
+
+    # --- life --------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Opens everything, in order; what was opened is closed again where something cannot be.
+
+        Raises:
+            StoreError: the store cannot be used.
+            OSError: the address cannot be listened at.
+        """
+        try:
+            await self.store.open()
+            await self.stream.start()
+            await self._dispatcher.start()
+            self.intake.start()
+            self._trimmer = asyncio.create_task(self._trim(), name="retention")
+            await self.server.start()
+            await self.sources.start()
+        except BaseException:
+            await self.stop(0)
+            raise
+        secret = self._settings.auth.secret
+        if secret is not None and len(secret.get_secret_value().encode()) < config.MIN_SECRET_BYTES:
+            log.warning("auth_secret_short", needed_bytes=config.MIN_SECRET_BYTES, rule="RFC 7518, section 3.2")
+        # What was made until now lives as long as the process: the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
+        log.info("gateway_started", url=self.server.url, sources=len(self._settings.sources), epoch=self.store.epoch)
+
+    async def stop(self, timeout: float | None = None) -> None:
+        """Drains and closes everything, in order. Idempotent.
+
+        Args:
+            timeout: seconds for each of: deliveries in flight, spreading the closes of streams.
+        """
+        window = self._settings.server.drain_timeout * DRAIN_SHARE if timeout is None else timeout
+        self.draining = True
+        await self.sources.stop()
+        await self.intake.close()
+        await asyncio.gather(self._dispatcher.drain(window), self.stream.drain(window))
+        await self.stream.close()
+        await self._dispatcher.close()
+        await self.server.stop()
+        if self._trimmer is not None:
+            self._trimmer.cancel()
+            await asyncio.gather(self._trimmer, return_exceptions=True)
+        await self.store.close()
+
+    def _publish(self, events: list[LogEvent]) -> None:
+        self._hub.publish(events)
+        self._dispatcher.publish(events)
+
+    def _webhooks(self) -> list[dict[str, object]]:
+        return [asdict(status) for status in self._dispatcher.status()]
+
+    async def _trim(self) -> None:
+        while True:
+            await self._clock.sleep(TRIM_INTERVAL)
+            removed = await self.store.trim(self._clock.now() - self._settings.store.retain)
+            if removed:
+                log.info("log_trimmed", removed=removed)
+
+
+async def run(settings: Settings) -> int:
+    """Runs a gateway until SIGTERM or SIGINT, then drains it; a second signal cuts the drain short. The exit code."""
+    loop = asyncio.get_running_loop()
+    first, second = asyncio.Event(), asyncio.Event()
+
+    def on_signal() -> None:
+        (second if first.is_set() else first).set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal)
+    gateway = Gateway(settings)
+    await gateway.start()
+    await first.wait()
+    log.info("gateway_stopping")
+    draining = asyncio.create_task(gateway.stop(), name="drain")
+    hurry = asyncio.create_task(second.wait(), name="hurry")
+    await asyncio.wait({draining, hurry}, return_when=asyncio.FIRST_COMPLETED)
+    hurry.cancel()
+    if not draining.done():
+        draining.cancel()
+        await asyncio.gather(draining, return_exceptions=True)
+        await gateway.store.close()
+        log.warning("drain_cut_short")
+        return 1
+    draining.result()
+    log.info("gateway_stopped")
+    return 0

@@ -1,0 +1,193 @@
+"""`mainstem demo`: three simulated upstreams, the gateway and a webhook receiver, all on this machine.
+
+Everything is real but the upstreams: the store is a file in a temporary directory, the stream is the stream, and webhooks
+are signed, sent over HTTP and verified by their receiver.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import secrets
+import signal
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+from gateway import simulators
+from gateway.app import Gateway
+from gateway.config import Settings
+from gateway.webhooks.signing import encode_secret, sign
+
+_WORDS = {
+    "succeeded": "\x1b[32m", "failed": "\x1b[31m", "cancelled": "\x1b[33m", "deleted": "\x1b[33m", "progressed": "\x1b[36m",
+}  # fmt: skip
+
+
+def _print(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def describe(event: dict[str, Any], color: bool) -> str:
+    """One line about an event, for people."""
+    time, kind, data = event["time"][11:19], event["type"], event["data"]
+    word = kind.partition(".")[2]
+    tint, plain = (_WORDS.get(word, ""), "\x1b[0m") if color and word in _WORDS else ("", "")
+    if not kind.startswith("task."):
+        about = data.get("endpoint") or ""
+        return f"{time}  {data.get('source', ''):<9} {kind:<22} {about}"
+    task = data["task"]
+    progress = task["progress"]
+    bar = "" if progress is None else f"{'█' * int(progress // 10):<10} {progress:>3.0f}%"
+    line = f"{task['source']:<9} {tint}{kind:<22}{plain} {(task['kind'] or '')[:18]:<18} {task['id'][:26]:<26} {bar}"
+    return f"{time}  {line}".rstrip()
+
+
+async def run(*, host: str, port: int, seed: int, rate: float) -> int:
+    """Runs the demo until SIGTERM or SIGINT. The exit code.
+
+    Args:
+        host: address of the gateway; the upstreams and the receiver are always on loopback.
+        port: of the gateway; 0 takes a free one.
+        seed: one seed, one history.
+        rate: new tasks a second, of all upstreams together.
+
+    Raises:
+        OSError: the address cannot be listened at.
+    """
+    stopped = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    undo: list[Callable[[], Awaitable[object]]] = []
+    with tempfile.TemporaryDirectory(prefix="mainstem-demo-") as directory:
+        try:
+            gateway = await _start(Path(directory), undo, host=host, port=port, seed=seed, rate=rate)
+            show = asyncio.create_task(_show(gateway.server.url), name="demo-show")
+            undo.append(lambda: _cancel(show))
+            wait = asyncio.create_task(stopped.wait(), name="demo-stopped")
+            await asyncio.wait({wait, show}, return_when=asyncio.FIRST_COMPLETED)
+            await _cancel(wait)
+            if show.done():
+                show.result()
+        finally:
+            for step in reversed(undo):
+                await step()
+    return 0
+
+
+async def _cancel(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def _start(
+    directory: Path, undo: list[Callable[[], Awaitable[object]]], *, host: str, port: int, seed: int, rate: float
+) -> Gateway:
+    share = rate / 3
+    triverse = await simulators.start("triverse", seed=seed, rate=share)
+    undo.append(triverse.stop)
+    emit = await simulators.start("emit", seed=seed, rate=share)
+    undo.append(emit.stop)
+    catalyst = await simulators.start("catalyst", seed=seed, rate=share)
+    undo.append(catalyst.stop)
+
+    key = secrets.token_bytes(32)
+    receiver = Receiver(key)
+    undo.append(receiver.stop)
+    await receiver.start()
+
+    settings = Settings.model_validate(
+        {
+            "server": {"host": host, "port": port, "drain_timeout": 2},
+            "auth": {"mode": "none"},
+            "store": {"url": "sqlite:///demo.db"},
+            "sources": [
+                {
+                    "name": "studio", "adapter": "triverse", "url": triverse.url, "watch": "all",
+                    "token": triverse.credentials["token"], "catch_up": "1h",
+                },
+                {
+                    "name": "jobs", "adapter": "emit", "url": emit.url, "token": emit.credentials["token"],
+                    "spaces": emit.credentials["spaces"],
+                },
+                {"name": "ops", "adapter": "catalyst", "url": catalyst.url, "uuid": catalyst.credentials["uuid"]},
+            ],
+            "webhooks": [
+                {
+                    "name": "billing", "url": receiver.url, "secret": encode_secret(key), "allow_private": True,
+                    "type": ["task.succeeded", "task.failed", "task.deleted"],
+                }
+            ],
+        },
+        context={"directory": directory},
+    )  # fmt: skip
+    gateway = Gateway(settings)
+    undo.append(gateway.stop)
+    await gateway.start()
+    url = gateway.server.url
+    _print(
+        f"""
+  Mainstem is running, with three simulated upstreams and a webhook receiver.
+
+    stream      {url.replace("http", "ws", 1)}/v1/stream     (any WebSocket client, nothing to send)
+    the same    curl -N -H 'Accept: text/event-stream' {url}/v1/stream?snapshot=true
+    tasks       curl -s '{url}/v1/tasks?status=running'
+    sources     curl -s {url}/v1/sources
+    metrics     curl -s {url}/metrics
+
+  Ctrl-C ends it. What the stream says now:
+"""
+    )
+    return gateway
+
+
+async def _show(url: str) -> None:
+    """Prints the gateway's own stream, as any client would see it."""
+    color = sys.stdout.isatty()
+    async with aiohttp.ClientSession() as session, session.ws_connect(f"{url}/v1/stream?snapshot=true") as socket:
+        async for message in socket:
+            event = json.loads(message.data)
+            if event["type"].startswith(("task.", "source.")):
+                _print("  " + describe(event, color))
+
+
+class Receiver:
+    """A backend that takes webhooks: verifies each signature and says so."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+        app = web.Application()
+        app.router.add_post("/hooks", self._receive)
+        self._runner = web.AppRunner(app, access_log=None)
+
+    async def start(self) -> None:
+        """Listens on loopback."""
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+
+    async def stop(self) -> None:
+        """Ends."""
+        await self._runner.cleanup()
+
+    @property
+    def url(self) -> str:
+        """Where webhooks are to be sent."""
+        host, port = self._runner.addresses[0][:2]
+        return f"http://{host}:{port}/hooks"
+
+    async def _receive(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        headers = request.headers
+        expected = sign([self._key], headers["webhook-id"], int(headers["webhook-timestamp"]), body)
+        if not hmac.compare_digest(headers["webhook-signature"], expected):
+            return web.Response(status=401)
+        event = json.loads(body)
+        _print(f"  {event['time'][11:19]}  webhook   {event['type']:<22} signature verified, {len(body)} bytes")
+        return web.Response(status=204)

@@ -1,0 +1,63 @@
+"""`/healthz`, `/readyz`, `/metrics`: for whoever runs the process. Open to all, so nothing here may tell a secret.
+
+Alive is a process that answers; nothing it depends on counts, or a full disk would make a supervisor restart it for ever.
+Ready is one that takes in and passes on: what is merely connecting or retrying does not make it unready.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from gateway import __version__
+from gateway.http import reading
+from gateway.http.parts import Parts
+from gateway.http.route import OPEN, Route
+
+#: What an open page says of a source; the rest of its status needs a token.
+_SHOWN = ("name", "adapter", "enabled", "state")
+
+
+class Health:
+    """The resources of health and metrics."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def routes(self) -> list[Route]:
+        """All of them."""
+        return [
+            Route("GET", "/healthz", self.alive, OPEN),
+            Route("GET", "/readyz", self.ready, OPEN),
+            Route("GET", "/metrics", self.metrics, OPEN),
+        ]
+
+    async def alive(self, request: web.Request) -> web.Response:
+        """200: the process runs and its event loop turns."""
+        return reading.encoded({"status": "ok", "version": __version__})
+
+    async def ready(self, request: web.Request) -> web.Response:
+        """200 where every check is fine, else 503; the body lists each check and each source."""
+        parts = self._parts
+        sources = [{key: status.get(key) for key in _SHOWN} for status in parts.sources.status()]
+        failed = [source["name"] for source in sources if source["enabled"] and source["state"] == "failed"]
+        fallen = list(parts.readiness.fallen)
+        # Why the log cannot be written may name a path; the operator's log has it.
+        checks: dict[str, dict[str, Any]] = {
+            "log": {"ok": parts.store.trouble is None},
+            "draining": {"ok": not parts.readiness.draining},
+            "sources": {"ok": not failed, "failed": failed},
+            "tasks": {"ok": not fallen, "fallen": fallen},
+        }
+        ready = all(check["ok"] for check in checks.values())
+        body: dict[str, Any] = {"status": "ready" if ready else "unready", "checks": checks, "sources": sources}
+        if parts.webhooks is not None:
+            body["webhooks"] = parts.webhooks()
+        return reading.encoded(body, 200 if ready else 503)
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        """The Prometheus text format."""
+        headers = {"Content-Type": CONTENT_TYPE_PLAIN_0_0_4}
+        return web.Response(body=self._parts.metrics.exposition(), headers=headers)

@@ -1,0 +1,109 @@
+"""What every resource that reads has in common: parameters of the query, bounds of a grant, JSON answers.
+
+Parameters that a resource does not know are ignored: a client may send them to an older gateway, and proxies add their own.
+Values are checked strictly, and a refusal names the parameter. Must not know any particular resource.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import msgspec
+from aiohttp import web
+from pydantic import ValidationError
+
+from gateway.access import Grant
+from gateway.http import problems
+from gateway.http.route import GRANT
+from gateway.store.api import TaskRow
+from schemas.filter import Filter
+
+LIMIT = 1000
+DEFAULT_LIMIT = 100
+_NUMBER = re.compile(r"\d{1,9}", re.ASCII)
+
+
+def once(request: web.Request, name: str) -> str | None:
+    """The value of a parameter, None where it is absent or empty.
+
+    Raises:
+        problems.Rejection: it is given more than once.
+    """
+    values: list[str] = request.query.getall(name, [])
+    if len(values) > 1:
+        raise problems.invalid({name: "is given more than once"}, where="parameter")
+    return values[0] or None if values else None
+
+
+def limit(request: web.Request) -> int:
+    """The `limit` of a list, 1 to 1000, 100 where it is absent.
+
+    Raises:
+        problems.Rejection: it is not such a number.
+    """
+    text = once(request, "limit")
+    if text is None:
+        return DEFAULT_LIMIT
+    if not _NUMBER.fullmatch(text) or not 1 <= int(text) <= LIMIT:
+        raise problems.invalid({"limit": f"must be a number from 1 to {LIMIT}"}, where="parameter")
+    return int(text)
+
+
+def filters(request: web.Request) -> Filter:
+    """The filter of the query, the same as on the stream.
+
+    Raises:
+        problems.Rejection: it cannot be read.
+    """
+    try:
+        return Filter.from_query(request.query.items())
+    except ValidationError as error:
+        texts = {str(item["loc"][0]): item["msg"].removeprefix("Value error, ") for item in error.errors()}
+        raise problems.invalid(texts, where="parameter") from error
+
+
+def grant_of(request: web.Request) -> Grant:
+    """What the holder of the request's token may do."""
+    return request[GRANT]
+
+
+def seen_by(grant: Grant) -> Callable[[TaskRow], bool]:
+    """Whether a task is within the bounds of a grant."""
+    return grant.bounds.without_type().compile()
+
+
+def sees_source(grant: Grant, name: str) -> bool:
+    """Whether a source is within the bounds of a grant. One that is bound to tasks sees the sources of these alone."""
+    bounds = grant.bounds
+    named = not bounds.source or name in bounds.source
+    return named and (not bounds.task or any(task.startswith(f"{name}/") for task in bounds.task))
+
+
+def unseen(source: str, task_id: str, kind: str | None = None) -> TaskRow:
+    """A row for a task that is not in the log, to hold against bounds."""
+    return TaskRow(source, task_id, kind, "unknown", False, None, None, 0.0, b"{}")
+
+
+def json(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """An answer whose body is JSON already."""
+    return web.Response(body=body, status=status, content_type="application/json", headers=headers)
+
+
+def encoded(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """An answer with a value as JSON."""
+    return json(msgspec.json.encode(value), status, headers)
+
+
+def listed(items: Iterable[bytes], following: str | None, **more: str) -> web.Response:
+    """A list of items that are JSON already; `following` is the cursor of the next page."""
+    tail = msgspec.json.encode({"next": following, **more})
+    return json(b'{"items":[' + b",".join(items) + b"]," + tail[1:])
+
+
+def with_sequence(data: bytes, sequence: int) -> bytes:
+    """A JSON object with one more member, `sequence`, without decoding it."""
+    head = data.rstrip().removesuffix(b"}").rstrip()
+    comma = b"" if head.endswith(b"{") else b","
+    return b'%b%b"sequence":"%020d"}' % (head, comma, sequence)

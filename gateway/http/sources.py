@@ -1,0 +1,27 @@
+"""`/v1/sources`: how the connections to the upstreams are doing. Must not know what a status is made of."""
+
+from __future__ import annotations
+
+import msgspec
+from aiohttp import web
+
+from gateway.http import reading
+from gateway.http.parts import Parts
+from gateway.http.route import Route
+
+
+class SourceList:
+    """The resource of sources."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._sources = parts.sources
+
+    def routes(self) -> list[Route]:
+        """All of them."""
+        return [Route("GET", "/v1/sources", self.list, ("events:read",))]
+
+    async def list(self, request: web.Request) -> web.Response:
+        """All sources within the holder's bounds, those that are not enabled too."""
+        grant = reading.grant_of(request)
+        seen = (status for status in self._sources.status() if reading.sees_source(grant, str(status["name"])))
+        return reading.listed((msgspec.json.encode(status) for status in seen), None)

@@ -1,0 +1,159 @@
+"""Dialogue: what a client says on a WebSocket, and what comes of it.
+
+Owns the rules of commands (contract, section 2): the first message of a connection without a token must authenticate,
+malformed commands are answered and counted, floods end the connection. Must not know sockets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from gateway.access import Grant
+from gateway.errors import Refused
+from gateway.stream import commands, resume
+from gateway.stream.connection import Connection, may_see
+from gateway.stream.query import Ask
+from schemas import stream
+
+#: Refusals of a token, as HTTP says them before the upgrade → as a close says them after it.
+_CLOSES = {401: stream.UNAUTHENTICATED, 403: stream.NOT_ALLOWED, 429: stream.TOO_MANY}
+
+Authenticate = Callable[[str], Awaitable[Grant]]
+#: Counts the connection among those of a holder; False where that would be too many.
+Claim = Callable[[Connection, Grant], bool]
+
+
+class Dialogue:
+    """Listens on behalf of one connection."""
+
+    def __init__(self, connection: Connection, ask: Ask, authenticate: Authenticate, claim: Claim) -> None:
+        settings, clock = connection.around.settings, connection.around.clock
+        self._connection = connection
+        self._ask = ask
+        self._authenticate = authenticate
+        self._claim = claim
+        self._clock = clock
+        self._malformed = 0
+        self._most_malformed = settings.malformed
+        self._subscriptions = settings.subscriptions
+        self._allowance = commands.Allowance(settings.command_rate, settings.command_burst, clock.monotonic())
+
+    def greet(self, grant: Grant | None) -> None:
+        """Sends the first message, and begins the subscription of the URL where the grant is known."""
+        connection = self._connection
+        if grant is not None:
+            connection.entitle(grant)
+        connection.tell_opened()
+        if grant is not None:
+            self._begin(grant)
+
+    def _begin(self, grant: Grant) -> None:
+        connection, ask = self._connection, self._ask
+        if not self._claim(connection, grant):
+            connection.end(stream.TOO_MANY)
+        elif ask.implicit:
+            connection.subscribe(stream.DEFAULT_SUBSCRIPTION, ask.wanted, ask.after, snapshot=ask.snapshot)
+
+    def afford(self) -> bool:
+        """Whether the client may say something more; it loses the connection where it may not."""
+        if self._allowance.spend(self._clock.monotonic()):
+            return True
+        self._connection.end(stream.TOO_MANY)
+        return False
+
+    async def hear(self, text: str | bytes) -> None:
+        """Takes one message; bytes are a binary one."""
+        if self._connection.ended or not self.afford():
+            return
+        if isinstance(text, bytes):
+            command: stream.Command | commands.Malformed = commands.Malformed("not_text", "commands are text messages")
+        else:
+            command = commands.parse(text)
+        if self._connection.grant is None:
+            if isinstance(command, stream.Authenticate):
+                await self._log_in(command.token)
+            else:
+                self._connection.end(stream.UNAUTHENTICATED)
+        elif isinstance(command, commands.Malformed):
+            self._complain(command)
+        else:
+            self._malformed = 0
+            await self._obey(command)
+
+    def _complain(self, malformed: commands.Malformed) -> None:
+        self._connection.tell_error(malformed.code, malformed.message, malformed.field, malformed.id)
+        self._malformed += 1
+        if self._malformed >= self._most_malformed:
+            self._connection.end(stream.MALFORMED)
+
+    async def _obey(self, command: stream.Command) -> None:
+        connection = self._connection
+        match command:
+            case stream.Subscribe():
+                self._subscribe(command)
+            case stream.Unsubscribe():
+                if not connection.unsubscribe(command.id):
+                    connection.tell_error(
+                        "unknown_subscription", "there is no subscription of this id", "id", command.id
+                    )
+            case stream.Authenticate():
+                await self._renew(command.token)
+            case stream.Ping():
+                connection.tell("stream.pong", {})
+
+    def _subscribe(self, command: stream.Subscribe) -> None:
+        connection, id = self._connection, command.id
+        after = None
+        if command.after is not None:
+            try:
+                after = resume.parse(str(command.after))
+            except ValueError as error:
+                self._complain(commands.Malformed("invalid_field", f"after: {error}", "after", id))
+                return
+        if id in connection.subscriptions:
+            connection.tell_error("already_subscribed", "there is a subscription of this id already", "id", id)
+        elif len(connection.subscriptions) >= self._subscriptions:
+            text = f"a connection may have {self._subscriptions} subscriptions; one may name many tasks"
+            connection.tell_error("too_many_subscriptions", text, None, id)
+        elif not connection.may(command.filter):
+            text = "the token's scope is for single tasks: name them in the filter"
+            connection.tell_error("not_allowed", text, "filter.task", id)
+        else:
+            connection.subscribe(id, command.filter, after, snapshot=command.snapshot)
+
+    async def _log_in(self, token: str) -> None:
+        """The first message of a connection that came without a token."""
+        connection = self._connection
+        try:
+            grant = await self._authenticate(token)
+        except Refused as refusal:
+            connection.end(_CLOSES.get(refusal.status, stream.FAILURE))
+            return
+        if connection.ended:
+            return
+        if not _may_listen(grant) or (self._ask.implicit and not may_see(grant, self._ask.wanted)):
+            connection.end(stream.NOT_ALLOWED)
+            return
+        connection.entitle(grant)
+        self._begin(grant)
+
+    async def _renew(self, token: str) -> None:
+        """A new token on an open connection. A bad one changes nothing: the one before is good until it expires."""
+        connection = self._connection
+        try:
+            grant = await self._authenticate(token)
+        except Refused as refusal:
+            connection.tell_error(refusal.code, str(refusal), "token")
+            return
+        if connection.ended:
+            return
+        if not _may_listen(grant) or not all(may_see(grant, item.wanted) for item in connection.subscriptions.values()):
+            connection.end(stream.NOT_ALLOWED)
+        elif not self._claim(connection, grant):
+            connection.end(stream.TOO_MANY)
+        else:
+            connection.entitle(grant)
+
+
+def _may_listen(grant: Grant) -> bool:
+    return grant.allows("events:read:progress")

@@ -1,0 +1,154 @@
+"""Outlet: how bytes leave, the only place that touches the transport of a request.
+
+aiohttp has no way to send the same prepared bytes to many connections; its documented `request.transport` does. What aiohttp
+would do on the way is done here or by the owner of the lane: looking whether the transport is closing, and bounding what it
+has not sent yet. Pings, pongs and close frames that aiohttp writes go to the same transport, so whole frames stay in order.
+Where a transport lacks what is needed, frames go through aiohttp's own methods, by one task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from aiohttp import WSMsgType, web
+
+from gateway.stream import framing
+
+
+class Outlet(Protocol):
+    """Where a connection's bytes go."""
+
+    def write(self, data: bytes, /) -> None:
+        """Hands bytes over; never blocks. Raises RuntimeError or OSError where the peer is gone."""
+
+    def buffered(self) -> int:
+        """Bytes handed over and not yet taken by the operating system."""
+
+    def closing(self) -> bool:
+        """Whether nothing can be written any more."""
+
+    def abort(self) -> None:
+        """Drops the connection and what it has not sent."""
+
+    async def drained(self) -> None:
+        """Returns once nothing waits that aiohttp's own methods would overtake."""
+
+    async def close(self) -> None:
+        """Lets go of what the outlet itself holds; the connection is closed by its driver."""
+
+
+class TransportOutlet:
+    """Straight to the transport: its own bound methods, nothing between."""
+
+    __slots__ = ("_transport", "buffered", "closing", "write")
+
+    def __init__(self, transport: asyncio.WriteTransport) -> None:
+        self._transport = transport
+        self.write: Callable[[bytes], None] = transport.write
+        self.buffered: Callable[[], int] = transport.get_write_buffer_size
+        self.closing: Callable[[], bool] = transport.is_closing
+
+    def abort(self) -> None:
+        """See `Outlet`."""
+        self._transport.abort()
+
+    async def drained(self) -> None:
+        """See `Outlet`."""
+
+    async def close(self) -> None:
+        """See `Outlet`."""
+
+
+class QueuedOutlet:
+    """Through a coroutine that sends what it is given, by a task of its own."""
+
+    def __init__(
+        self,
+        send: Callable[[bytes], Awaitable[None]],
+        transport: asyncio.BaseTransport | None,
+        name: str,
+    ) -> None:
+        self._send = send
+        self._transport = transport
+        self._pieces: deque[bytes] = deque()
+        self._size = 0
+        self._wake = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._failed = False
+        self._task = asyncio.get_running_loop().create_task(self._run(), name=name)
+
+    def write(self, data: bytes) -> None:
+        """See `Outlet`."""
+        self._pieces.append(data)
+        self._size += len(data)
+        self._wake.set()
+        self._empty.clear()
+
+    def buffered(self) -> int:
+        """See `Outlet`."""
+        return self._size
+
+    def closing(self) -> bool:
+        """See `Outlet`."""
+        return self._failed or (self._transport is not None and self._transport.is_closing())
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                while self._pieces:
+                    data = self._pieces.popleft()
+                    await self._send(data)
+                    self._size -= len(data)
+                self._empty.set()
+        except (OSError, RuntimeError):  # the peer is gone, which `closing` tells
+            self._failed = True
+            self._empty.set()
+
+    def abort(self) -> None:
+        """See `Outlet`."""
+        self._failed = True
+        self._pieces.clear()
+        self._task.cancel()
+        if isinstance(self._transport, asyncio.WriteTransport):
+            self._transport.abort()
+        elif self._transport is not None:
+            self._transport.close()
+
+    async def drained(self) -> None:
+        """See `Outlet`."""
+        await self._empty.wait()
+
+    async def close(self) -> None:
+        """See `Outlet`."""
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+
+def direct(request: web.Request) -> TransportOutlet | None:
+    """The fast outlet, where the transport of the request has what it needs."""
+    transport = request.transport
+    needed = ("write", "get_write_buffer_size", "is_closing", "abort")
+    if transport is None or not all(hasattr(transport, name) for name in needed):
+        return None
+    return TransportOutlet(transport)
+
+
+def of_websocket(request: web.Request, socket: web.WebSocketResponse) -> QueuedOutlet:
+    """The outlet that sends frames by the methods of the WebSocket."""
+
+    async def send(frame: bytes) -> None:
+        for opcode, payload in framing.payloads(frame):
+            await socket.send_frame(payload, WSMsgType(opcode))
+
+    return QueuedOutlet(send, request.transport, "stream-outlet")
+
+
+def of_response(request: web.Request, response: web.StreamResponse) -> QueuedOutlet:
+    """The outlet that sends blocks by the methods of the response."""
+    return QueuedOutlet(response.write, request.transport, "stream-outlet")

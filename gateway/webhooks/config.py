@@ -1,0 +1,149 @@
+"""An endpoint as the configuration file and the API describe it (contract, section 4).
+
+Owns what may be configured and within which bounds. Must not know how deliveries are made. No error message here repeats a
+value: URLs and headers carry credentials.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+import yarl
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from gateway.webhooks import guard, schedule, signing
+from schemas.filter import FIELDS, Filter
+
+#: Headers that a delivery sets itself, that belong to one connection (RFC 9110, 7.6.1), or that would change how the
+#: request is read. User headers with these names are refused, as are the prefixes below.
+RESERVED_HEADERS = frozenset({
+    "accept", "accept-encoding", "connection", "cookie2", "date", "expect", "host", "keep-alive", "te", "traceparent",
+    "tracestate", "trailer", "transfer-encoding", "upgrade", "user-agent", "via",
+})  # fmt: skip
+RESERVED_HEADER_PREFIXES = ("webhook-", "ce-", "content-", "proxy-", "sec-")
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}", re.ASCII)  # RFC 9110, 5.6.2
+_VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?|", re.ASCII)
+_URL = re.compile(r"[\x21-\x7e]+", re.ASCII)
+
+Delay = Annotated[float, Field(ge=0, le=604800, allow_inf_nan=False)]
+
+
+class EndpointConfig(BaseModel):
+    """Where deliveries go, which, and how."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", description="unique; label of metrics")]
+    url: Annotated[
+        str, Field(min_length=1, max_length=2048, repr=False, description="http or https, no user information")
+    ]
+    secret: SecretStr = Field(description="whsec_ and 24 to 64 bytes in base64")
+    source: tuple[str, ...] = Field(default=(), description="names of sources")
+    task: tuple[str, ...] = Field(default=(), description='task keys, "<source name>/<task id>"')
+    kind: tuple[str, ...] = Field(default=(), description="task kinds")
+    status: tuple[str, ...] = Field(default=(), description="canonical statuses")
+    type: tuple[str, ...] = Field(default=(), description='event types, exact or a prefix ending in "*"')
+    headers: dict[str, SecretStr] = Field(default={}, max_length=32, description="sent with every delivery")
+    retry_schedule: tuple[Delay, ...] = Field(
+        default=schedule.DEFAULT_DELAYS, max_length=32, description="seconds after each failed attempt, then it is dead"
+    )
+    timeout: float = Field(
+        default=15.0, gt=0, le=120, description="seconds for one attempt, the answer's body included"
+    )
+    concurrency: int = Field(default=16, ge=1, le=256, description="deliveries in flight at once")
+    rate_limit: float | None = Field(default=None, gt=0, le=100_000, description="requests a second; none: no limit")
+    progress: Literal["every", "latest", "none"] = Field(
+        default="every", description="every progress event, only the newest of those that wait, or none"
+    )
+    allow_private: bool = Field(default=False, description="may connect to addresses that are not public")
+    allow_http: bool = Field(default=False, description="may use plain http:// to public addresses")
+    enabled: bool = True
+
+    @field_validator(*FIELDS, mode="before")
+    @classmethod
+    def _as_in_filter(cls, value: Any, info: ValidationInfo) -> Any:
+        name = str(info.field_name)
+        try:
+            return getattr(Filter.model_validate({name: value}), name)
+        except ValidationError as error:
+            raise ValueError(error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")) from None
+
+    @field_validator("secret")
+    @classmethod
+    def _decodable(cls, value: SecretStr) -> SecretStr:
+        signing.decode_secret(value.get_secret_value())
+        return value
+
+    @field_validator("headers")
+    @classmethod
+    def _harmless(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        seen = set()
+        for name, secret in value.items():
+            lower, text = name.lower(), secret.get_secret_value()
+            if not _TOKEN.fullmatch(name):
+                raise ValueError("a header's name has a character that names cannot have")
+            if lower in RESERVED_HEADERS or lower.startswith(RESERVED_HEADER_PREFIXES):
+                raise ValueError(f"header {name} is reserved")
+            if lower in seen:
+                raise ValueError(f"header {name} is given twice")
+            if len(text) > 4096 or not _VALUE.fullmatch(text):
+                raise ValueError(f"header {name}: a value is at most 4096 printable ASCII characters on one line")
+            seen.add(lower)
+        return value
+
+    @model_validator(mode="after")
+    def _reachable(self) -> EndpointConfig:
+        why = _url_objection(self.url, allow_private=self.allow_private, allow_http=self.allow_http)
+        if why is not None:
+            raise ValueError(f"url: {why}")
+        return self
+
+    @property
+    def where(self) -> Filter:
+        """The filter that an event has to match."""
+        return Filter(**{name: getattr(self, name) for name in FIELDS})
+
+    @property
+    def private_only(self) -> bool:
+        """The URL is `http://` and that is allowed for addresses that are not public alone."""
+        return self.url[:5].lower() == "http:" and not self.allow_http
+
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        """The signing keys, the current one first."""
+        return (signing.decode_secret(self.secret.get_secret_value()),)
+
+
+def _url_objection(url: str, *, allow_private: bool, allow_http: bool) -> str | None:
+    """Why deliveries cannot go to a URL, in words that repeat nothing of it."""
+    if not _URL.fullmatch(url):
+        return "only printable ASCII characters without spaces"
+    try:
+        parts = yarl.URL(url)
+        host, port = parts.raw_host, parts.port
+    except ValueError:
+        return "it cannot be read as a URL"
+    if parts.scheme not in ("http", "https") or not host:
+        return "it starts with https:// (or http://) and a host"
+    if parts.raw_user is not None or parts.raw_password is not None:
+        return "user information does not belong in it; use headers"
+    if "#" in url:
+        return "a fragment is never sent"
+    if not port:
+        return "the port is not a number from 1 to 65535"
+    if len(host) > 253 or any(not 0 < len(label) <= 63 for label in host.rstrip(".").split(".") if ":" not in host):
+        return "the host is not a host name"
+    plain = parts.scheme == "http" and not allow_http
+    why = guard.host_objection(host, allow_private=allow_private, plain=plain)
+    return None if why is None else f"the host is refused: {why}"

@@ -1,0 +1,110 @@
+"""What of an endpoint's deliveries is settled, stored, or still only here, and how far its position may go. Pure.
+
+Owns the rule that nothing is lost in a crash: the stored position moves past an event only in the same write as a row for
+it, or after that write, or when the endpoint does not want the event. So an event above the position without a row was never
+settled and is read from the log again; a row above the position says that its event needs no reading. Must not know what
+deliveries are, nor who writes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from gateway.store.api import Deliveries, DeliveryRow
+from gateway.webhooks.lanes import Item
+
+#: A position that moved without any result is worth a write when it is ahead of the stored one by this much.
+LAG = 256
+
+
+class Ledger:
+    """The books of one endpoint.
+
+    Args:
+        endpoint: its name.
+        position: its stored position.
+        known: positions above it that have a row.
+    """
+
+    def __init__(self, endpoint: str, position: int, known: Iterable[int] = ()) -> None:
+        self._endpoint = endpoint
+        self._read = self._stored = position
+        self._known = set(known)
+        self._open: deque[Item] = deque()
+        self._unsaved: dict[int, tuple[Item | None, DeliveryRow]] = {}
+        self._saving: dict[int, tuple[Item | None, DeliveryRow]] = {}
+        self._next = position
+
+    @property
+    def read(self) -> int:
+        """The log has been read up to there."""
+        return self._read
+
+    @property
+    def position(self) -> int:
+        """Up to there everything is settled or has a row, stored or about to be."""
+        while self._open and self._open[0].closed:
+            self._open.popleft()
+        return self._open[0].sequence - 1 if self._open else self._read
+
+    @property
+    def unsaved(self) -> int:
+        """How many rows are not stored yet."""
+        return len(self._unsaved) + len(self._saving)
+
+    @property
+    def lags(self) -> bool:
+        """Whether the position alone is worth a write."""
+        return self.position - self._stored >= LAG
+
+    def knows(self, sequence: int) -> bool:
+        """Whether an event that was just read has a row already. Asked once for each."""
+        if sequence in self._known:
+            self._known.remove(sequence)
+            return True
+        return False
+
+    def open(self, item: Item) -> None:
+        """A delivery was read from the log: the position waits for it to be closed. Called in the order of the log."""
+        self._open.append(item)
+
+    def reach(self, position: int) -> None:
+        """The log has been read up to there."""
+        self._read = position
+
+    def record(self, item: Item, row: DeliveryRow) -> None:
+        """There is a row for a delivery: a result, or that it waits."""
+        item.closed = item.stored = True
+        item.attempts = row.attempts
+        self._unsaved[row.sequence] = (item if row.state == "pending" else None, row)
+
+    def record_own(self, row: DeliveryRow) -> None:
+        """There is a row that is no delivery's."""
+        self._unsaved[row.sequence] = (None, row)
+
+    def collect(self, into: Deliveries, *, final: bool = False) -> None:
+        """Hands over what is not stored yet and the position that holds with it. `saved` says that it was stored.
+
+        What was collected before and never saved is handed over again: nobody knows what became of it.
+
+        Args:
+            into: filled.
+            final: a position that moved only a little is worth a write, too.
+        """
+        self._saving |= self._unsaved
+        self._unsaved = {}
+        into.rows.extend(row for _, row in self._saving.values())
+        self._next = position = self.position
+        if position > self._stored and (self._saving or final or self.lags):
+            into.positions[self._endpoint] = position
+        else:
+            self._next = self._stored
+
+    def saved(self) -> None:
+        """What was collected last is stored."""
+        for item, row in self._saving.values():
+            if item is not None and item.attempts is row.attempts:
+                item.attempts = None  # the store has them: thousands of parked deliveries must not fill the memory
+        self._saving = {}
+        self._stored = self._next

@@ -1,0 +1,94 @@
+"""What an attempt's outcome means and when the next attempt is due. Pure.
+
+Owns the verdict on an answer, the retry delays, `Retry-After`, and the pause of an endpoint that asks for less. Must not
+know how an answer was got.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from enum import Enum
+
+#: Seconds after each failed attempt: 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 14 h, 20 h, 24 h (Standard Webhooks, "Retries").
+DEFAULT_DELAYS = (5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 50400.0, 72000.0, 86400.0)
+#: A delay is lengthened by up to this share of itself, never shortened: what failed together must not return together.
+JITTER = 0.2
+#: No receiver can put a delivery off for longer than the longest delay of the default schedule, in seconds.
+MAX_RETRY_AFTER = 86400.0
+#: Answers that ask for less: too many requests, and gateways and servers that are overwhelmed.
+THROTTLING = frozenset({429, 502, 503, 504})
+#: The pause of a throttled endpoint that gave no `Retry-After`: doubled from first to longest, in seconds.
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
+#: The longest pause that `Retry-After` can impose on all of an endpoint, in seconds; single deliveries wait longer.
+LONGEST_ASKED_PAUSE = 3600.0
+
+
+class Fate(Enum):
+    """What becomes of a delivery after an attempt."""
+
+    DELIVERED = "delivered"
+    RETRY = "retry"
+    DEAD = "dead"
+    DISABLE = "disable"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A delivery's fate, and for `RETRY` the seconds until the next attempt."""
+
+    fate: Fate
+    delay: float = 0.0
+
+
+def judge(status: int | None, tries: int, delays: Sequence[float], retry_after: float | None, chance: float) -> Verdict:
+    """What an attempt means for its delivery (Standard Webhooks, "Deliverability and reliability").
+
+    Args:
+        status: HTTP status of the answer; None where there was none.
+        tries: attempts made, this one included.
+        delays: seconds after each failed attempt; one more attempt is made than there are delays.
+        retry_after: seconds that the receiver asked for: a lower bound.
+        chance: random, at least 0 and less than 1.
+    """
+    if status is not None and 200 <= status < 300:
+        return Verdict(Fate.DELIVERED)
+    if status == 410:
+        return Verdict(Fate.DISABLE)
+    if tries > len(delays):
+        return Verdict(Fate.DEAD)
+    delay = delays[tries - 1] * (1 + JITTER * chance)
+    return Verdict(Fate.RETRY, max(delay, retry_after or 0.0))
+
+
+def pause(streak: int, retry_after: float | None) -> float:
+    """Seconds for which nothing more is sent to an endpoint that gave one of the `THROTTLING` answers.
+
+    Args:
+        streak: times in a row that it did, this one included.
+        retry_after: seconds that it asked for.
+    """
+    if retry_after is not None:
+        return min(retry_after, LONGEST_ASKED_PAUSE)
+    return float(min(FIRST_PAUSE * 2 ** min(streak - 1, 16), LONGEST_PAUSE))
+
+
+def parse_retry_after(value: str | None, now: float) -> float | None:
+    """Seconds that a `Retry-After` header asks for (RFC 9110, 10.2.3), at most `MAX_RETRY_AFTER`; None: nothing readable.
+
+    Args:
+        value: the header: seconds or an HTTP date.
+        now: seconds since 1970, UTC.
+    """
+    text = (value or "").strip()
+    if text.isascii() and text.isdigit():
+        return min(float(text[:12]), MAX_RETRY_AFTER)
+    try:
+        moment = parsedate_to_datetime(text)
+        # A date without a zone is UTC like every HTTP date (RFC 9110, 5.6.7), never this machine's local time.
+        wait = moment.timestamp() - now if moment.tzinfo else moment.replace(tzinfo=UTC).timestamp() - now
+    except (ValueError, OverflowError, IndexError, TypeError):
+        return None
+    return min(max(wait, 0.0), MAX_RETRY_AFTER)

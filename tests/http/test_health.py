@@ -1,0 +1,117 @@
+"""`/healthz`, `/readyz`, `/metrics`, `/v1/sources`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import TestClient
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.http.checks import bearer
+from tests.http.fakes import World
+
+
+async def readiness(client: TestClient, status: int) -> dict[str, Any]:
+    async with client.get("/readyz") as response:
+        assert response.status == status
+        assert response.content_type == "application/json"
+        body: dict[str, Any] = await response.json()
+        return body
+
+
+async def test_alive(client: TestClient, world: World) -> None:
+    """A process that answers is alive, whatever else is broken."""
+    world.store.trouble = "no room"
+    world.readiness.draining = True
+    async with client.get("/healthz") as response:
+        assert (response.status, (await response.json())["status"]) == (200, "ok")
+
+
+async def test_ready_lists_checks_and_sources(client: TestClient) -> None:
+    """200; each check and each source is in the body, and no more of a source than its state."""
+    body = await readiness(client, 200)
+    assert body["status"] == "ready"
+    assert set(body["checks"]) == {"log", "draining", "sources", "tasks"}
+    assert all(check["ok"] for check in body["checks"].values())
+    assert [source["name"] for source in body["sources"]] == ["studio", "labs", "ops", "off"]
+    assert "/srv/private" not in str(body)
+
+
+@pytest.mark.parametrize("state", ["connecting", "retrying", "finished"])
+async def test_a_source_that_is_on_its_way_is_no_reason(client: TestClient, world: World, state: str) -> None:
+    """An upstream that is down must not take the gateway out of service."""
+    world.sources.all["studio"].state = state
+    await readiness(client, 200)
+
+
+async def test_a_disabled_source_is_no_reason(client: TestClient, world: World) -> None:
+    """Whatever its state was."""
+    world.sources.all["off"].state = "failed"
+    await readiness(client, 200)
+
+
+def _trouble(world: World) -> None:
+    world.store.trouble = "disk full at /srv/private"
+
+
+def _drain(world: World) -> None:
+    world.readiness.draining = True
+
+
+def _fail(world: World) -> None:
+    world.sources.all["labs"].state = "failed"
+
+
+def _fall(world: World) -> None:
+    world.readiness.fallen.append("hub")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "check", "words"),
+    [(_trouble, "log", ""), (_drain, "draining", ""), (_fail, "sources", "labs"), (_fall, "tasks", "hub")],
+)
+async def test_each_check_alone_makes_it_unready(
+    client: TestClient, world: World, wrong: Callable[[World], None], check: str, words: str
+) -> None:
+    """503, and exactly the check that failed is not ok."""
+    wrong(world)
+    body = await readiness(client, 503)
+    assert body["status"] == "unready"
+    assert [name for name, value in body["checks"].items() if not value["ok"]] == [check]
+    assert words in str(body["checks"][check])
+    assert "/srv/private" not in str(body)
+
+
+async def test_webhooks_are_listed_but_never_turn_it_red(serve: Callable[[World], Awaitable[TestClient]]) -> None:
+    """A receiver that is down is not the gateway's fault."""
+    client = await serve(World(webhooks=lambda: [{"name": "billing", "state": "disabled"}]))
+    assert (await readiness(client, 200))["webhooks"] == [{"name": "billing", "state": "disabled"}]
+
+
+async def test_metrics_parse_as_prometheus_text(client: TestClient, world: World) -> None:
+    """In the text format's content type, with the values that were counted."""
+    world.metrics.events.labels("studio", "task.created").inc(3)
+    async with client.get("/metrics") as response:
+        assert response.status == 200
+        assert response.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+        families = {family.name: family for family in text_string_to_metric_families(await response.text())}
+    samples = {sample.name: sample for sample in families["mainstem_events"].samples}
+    sample = samples["mainstem_events_total"]
+    assert (sample.labels, sample.value) == ({"source": "studio", "type": "task.created"}, 3)
+    assert "mainstem_relay_latency_seconds" in families
+
+
+async def test_sources_show_their_whole_status(client: TestClient) -> None:
+    """With a token, what is wrong is shown as well."""
+    async with client.get("/v1/sources", headers=bearer("reader")) as response:
+        body = await response.json()
+    assert body["next"] is None
+    assert body["items"][0] == {
+        "name": "studio",
+        "adapter": "triverse",
+        "enabled": True,
+        "state": "live",
+        "error": "refused: /srv/private",
+    }

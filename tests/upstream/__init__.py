@@ -1,0 +1,1 @@
+"""The upstream room: connections, backoff, liveness, repair."""

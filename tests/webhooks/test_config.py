@@ -1,0 +1,138 @@
+"""What an endpoint's configuration accepts, and that errors repeat no values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from gateway.webhooks.config import EndpointConfig
+from schemas.filter import Filter
+from tests.webhooks.fakes import SECRET
+
+
+def build(**more: Any) -> EndpointConfig:
+    return EndpointConfig.model_validate(
+        {"name": "hook", "url": "https://example.com/h?k=s3cr3t", "secret": SECRET} | more
+    )
+
+
+def test_defaults() -> None:
+    """Name, URL and secret are enough; the rest is as the contract says."""
+    made = build()
+    assert made.timeout == 15
+    assert made.retry_schedule[:2] == (5, 300)
+    assert len(made.retry_schedule) == 9
+    assert made.progress == "every"
+    assert made.enabled
+    assert not made.allow_private
+    assert not made.allow_http
+    assert made.where == Filter()
+    assert made.keys == (bytes(range(32)),)
+
+
+def test_filters_are_strings_or_lists() -> None:
+    """Filters are written as on the stream, one value or several."""
+    made = build(type="task.*", source=["studio", "jobs"], status="failed", kind="k", task="jobs/1")
+    assert made.where == Filter(type=("task.*",), source=("studio", "jobs"), status="failed", kind="k", task="jobs/1")
+
+
+@pytest.mark.parametrize("value", ["", ["a", ""], [7], {"a": 1}])
+def test_bad_filters(value: Any) -> None:
+    """Empty and odd values are refused under the key they stand at."""
+    with pytest.raises(ValidationError) as caught:
+        build(type=value)
+    assert caught.value.errors()[0]["loc"] == ("type",)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://example.com/", "ftp://example.com/", "https://", "https:///x", "example.com", "https://u:p@example.com/",
+        "https://u@example.com/", "https://:p@example.com/", "https://example.com/#f", "https://example.com:0/",
+        "https://example.com:99999/", "https://example.com/a b", "https://example.com/\r\nX: y", "https://ex\u00e4mple.com/",
+        "https://127.0.0.1/", "https://[::1]/", "https://169.254.169.254/latest", "https://localhost/", "https://10.0.0.1/",
+        "https://0x7f000001/", "https://2130706433/", "https://[::ffff:127.0.0.1]/", "https://" + "a" * 64 + ".com/",
+        "https://a..b/", "https://" + "a." * 130 + "com/", "http://8.8.8.8/", "https://[::1", "", "https://x/" + "a" * 2048,
+    ],
+)  # fmt: skip
+def test_bad_urls(url: str) -> None:
+    """URLs that cannot or must not be delivered to are refused at once."""
+    with pytest.raises(ValidationError):
+        build(url=url)
+
+
+@pytest.mark.parametrize(
+    ("url", "more"),
+    [
+        ("https://example.com", {}), ("https://example.com.:8443/x?y=%20", {}), ("https://8.8.8.8/", {}),
+        ("http://example.com/", {"allow_http": True}), ("http://8.8.8.8/", {"allow_http": True}),
+        ("http://127.0.0.1:8080/", {"allow_private": True}), ("http://receiver:8080/", {"allow_private": True}),
+        ("https://10.0.0.1/", {"allow_private": True}), ("http://[fd00::1]/", {"allow_private": True}),
+        ("http://localhost/", {"allow_private": True}), ("https://[2606:4700:4700::1111]/", {}),
+    ],
+)  # fmt: skip
+def test_good_urls(url: str, more: dict[str, Any]) -> None:
+    """Plain HTTP needs one of the two permissions, a private address needs its own."""
+    assert build(url=url, **more).url == url
+
+
+def test_http_to_a_name_is_for_private_addresses_only() -> None:
+    """What a name stands for shows when it is dialled: the permission goes along."""
+    assert build(url="http://receiver/", allow_private=True).private_only
+    assert not build(url="http://receiver/", allow_private=True, allow_http=True).private_only
+    assert not build(allow_private=True).private_only
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "webhook-id", "Webhook-Signature", "ce-id", "Host", "Content-Type", "content-length", "Connection", "Keep-Alive",
+        "Transfer-Encoding", "TE", "Trailer", "Upgrade", "Proxy-Authorization", "traceparent", "tracestate", "User-Agent",
+        "Accept-Encoding", "Expect", "bad name", "bad:name", "", "x\r\ny", "\u00e9",
+    ],
+)  # fmt: skip
+def test_reserved_headers(name: str) -> None:
+    """User headers can replace none of ours, nor change how the request is read."""
+    with pytest.raises(ValidationError):
+        build(headers={name: "x"})
+
+
+@pytest.mark.parametrize("value", ["a\r\nb", "a\nb", "a\0b", "\u00e9", " a", "a ", "x" * 4097])
+def test_bad_header_values(value: str) -> None:
+    """A header's value cannot begin another header."""
+    with pytest.raises(ValidationError):
+        build(headers={"x-a": value})
+
+
+def test_headers() -> None:
+    """Other headers are taken, once each."""
+    made = build(headers={"Authorization": "Bearer abc", "x-empty": ""})
+    assert made.headers["Authorization"].get_secret_value() == "Bearer abc"
+    with pytest.raises(ValidationError, match="twice"):
+        build(headers={"X-A": "1", "x-a": "2"})
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"name": ""}, {"name": "a b"}, {"name": "x" * 65}, {"secret": ""}, {"secret": "whsec_"}, {"retry_schedule": [-1]},
+        {"retry_schedule": [float("nan")]}, {"retry_schedule": [1e9]}, {"retry_schedule": [1] * 33}, {"timeout": 0},
+        {"timeout": 121}, {"concurrency": 0}, {"concurrency": 257}, {"rate_limit": 0}, {"progress": "some"}, {"what": 1},
+    ],
+)  # fmt: skip
+def test_bounds(more: dict[str, Any]) -> None:
+    """Everything has bounds, and unknown keys are errors."""
+    with pytest.raises(ValidationError):
+        build(**more)
+
+
+def test_no_secret_shows() -> None:
+    """Neither the configuration's text nor an error about it contains a secret, a header's value or the URL's query."""
+    made = build(headers={"Authorization": "Bearer t0ken"})
+    with pytest.raises(ValidationError) as caught:
+        build(headers={"Authorization": "Bearer t0ken\n"}, secret=SECRET[:-4], url="http://example.com/?k=s3cr3t")
+    for text in (repr(made), str(made), str(caught.value), repr(caught.value)):
+        for secret in ("t0ken", SECRET[6:30], "s3cr3t"):
+            assert secret not in text
