@@ -52,10 +52,12 @@ class Subscription:
     """A cursor on the log: everything behind `start` that matches, sent up to `position`, or for ever once it is live.
 
     Attributes:
+        matches: whether an event is for it.
+        accepts: the same for current states, which have no type.
         ahead: tasks whose snapshot was newer than `start`, with the position of the last event that it includes.
     """
 
-    __slots__ = ("ahead", "connection", "group", "id", "matches", "position", "start", "task", "wanted")
+    __slots__ = ("accepts", "ahead", "connection", "group", "id", "matches", "position", "start", "task", "wanted")
 
     def __init__(self, connection: Connection, id: str, wanted: Filter) -> None:
         self.connection = connection
@@ -65,7 +67,12 @@ class Subscription:
         self.ahead: dict[str, int] = {}
         self.group: Group[Member] | None = None
         self.task: asyncio.Task[None] | None = None
-        self.matches = predicate(wanted, connection.bounds, redacts=connection.form.redacts)
+        self._judge()
+
+    def _judge(self) -> None:
+        connection = self.connection
+        self.matches = predicate(self.wanted, connection.bounds, redacts=connection.form.redacts)
+        self.accepts = predicate(self.wanted.without_type(), connection.bounds, redacts=connection.form.redacts)
 
     def attach(self) -> None:
         """From here on the hub hands events over; in the same turn of the loop in which everything before was sent."""
@@ -84,8 +91,8 @@ class Subscription:
 
     def regroup(self) -> None:
         """Follows a change of what the connection may see."""
+        self._judge()
         connection = self.connection
-        self.matches = predicate(self.wanted, connection.bounds, redacts=connection.form.redacts)
         if self.group is not None:
             connection.hub.index.leave(connection, self.group)
             self.group = connection.hub.index.join(connection, self.wanted, connection.bounds, connection.form)
@@ -123,8 +130,9 @@ class Connection:
     """
 
     __slots__ = (
-        "_beat_due", "_interval", "_notices", "_on_end", "_room", "_stalled", "address", "around", "dirty", "ended", "ending",
-        "form", "framing", "grant", "heard", "hub", "lane", "live", "opened", "outlet", "session", "subscriptions", "waiting",
+        "_beat_due", "_interval", "_notices", "_on_end", "_room", "_stalled", "_stopping", "address", "around", "dirty",
+        "ended", "ending", "form", "framing", "grant", "heard", "hub", "lane", "live", "opened", "outlet", "session",
+        "subscriptions", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -153,6 +161,7 @@ class Connection:
         self._room: list[asyncio.Future[None]] = []
         self._notices = 0
         self._stalled = (0, self.opened)
+        self._stopping: set[asyncio.Task[None]] = set()
         self._interval = around.settings.ping if framing is WEBSOCKET else around.settings.heartbeat
         self._beat_due = self.opened + self._interval
 
@@ -254,6 +263,9 @@ class Connection:
         if subscription is None:
             return False
         subscription.detach()
+        if subscription.task is not None and not subscription.task.done():
+            self._stopping.add(subscription.task)
+            subscription.task.add_done_callback(self._stopping.discard)
         self.tell("stream.unsubscribed", {"id": id})
         return True
 
@@ -340,7 +352,7 @@ class Connection:
 
     async def settle(self) -> None:
         """Waits for replays to have stopped; after the end."""
-        tasks = [item.task for item in self.subscriptions.values() if item.task is not None]
+        tasks = [item.task for item in self.subscriptions.values() if item.task is not None] + list(self._stopping)
         self.subscriptions.clear()
         if tasks:
             await asyncio.wait(tasks)

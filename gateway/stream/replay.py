@@ -68,10 +68,9 @@ async def _send_states(subscription: Subscription, outcome: Outcome) -> int:
             subscription.start = subscription.position = page.sequence
             connection.tell_subscribed(subscription.id, outcome, page.sequence)
         barrier = page.sequence
-        accepted = subscription.wanted.without_type().compile()
         for row in page.tasks:
             await connection.room()
-            if not accepted(row) or not connection.bounds.without_type().compile()(row):
+            if not subscription.accepts(row):
                 continue  # what the holder may see has changed since the page was read
             data = around.snapshot_data(row)
             if connection.form.redacts:
@@ -97,7 +96,7 @@ async def _send_events(subscription: Subscription) -> bool:
     hub = connection.hub
     while True:
         await connection.room()
-        if subscription.position >= hub.head - 1:
+        if subscription.position >= hub.head:
             subscription.attach()
             connection.tell_synced(subscription.id, hub.head)
             return True

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
+import pytest
 from cloudevents.core.bindings.http import HTTPMessage, from_structured_event
 from cloudevents.core.formats.json import JSONFormat
 from websockets.asyncio.client import ClientConnection, connect
@@ -57,14 +58,16 @@ class Client:
 
     async def closed(self) -> tuple[int, list[dict[str, Any]]]:
         """The close code, and what came before it."""
-        seen = []
-        try:
-            while True:
-                async with asyncio.timeout(5):
-                    seen.append(check(json.loads(await self.socket.recv())))
-        except ConnectionClosed as error:
-            assert error.rcvd is not None
-            return error.rcvd.code, seen
+        seen: list[dict[str, Any]] = []
+        with pytest.raises(ConnectionClosed) as caught:
+            await self._read_on(seen)
+        assert caught.value.rcvd is not None
+        return caught.value.rcvd.code, seen
+
+    async def _read_on(self, seen: list[dict[str, Any]]) -> None:
+        while True:
+            async with asyncio.timeout(5):
+                seen.append(check(json.loads(await self.socket.recv())))
 
     def cut(self) -> None:
         """Drops the connection without a close frame."""

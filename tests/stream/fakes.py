@@ -153,6 +153,7 @@ class FakeAuthenticator:
     """Tokens by name; `None` as a key makes a token optional."""
 
     def __init__(self) -> None:
+        self.asked = False
         self.grants: dict[str | None, Grant] = {
             "full": Grant(holder="full", scopes=frozenset({"events:read"})),
             "progress": Grant(holder="progress", scopes=frozenset({"events:read:progress"})),
@@ -162,6 +163,7 @@ class FakeAuthenticator:
         }
 
     async def authenticate(self, token: str | None) -> Grant:
+        self.asked = True
         grant = self.grants.get(token)
         if grant is None:
             raise Refused(401, "missing_token" if token is None else "bad_token", "The token is not valid.")
