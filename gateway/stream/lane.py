@@ -41,7 +41,8 @@ class Lane:
     """The unsent bytes of one connection.
 
     Attributes:
-        window: bytes that may be unsent before progress is folded; also how much is handed down at a time.
+        window: how many bytes are handed down at a time.
+        full: bytes that may be unsent before progress is folded.
         limit: bytes that may be unsent at all.
         buffered: bytes unsent below the lane when somebody last looked.
         direct: see the module.
@@ -56,6 +57,7 @@ class Lane:
         "buffered",
         "direct",
         "direct_size",
+        "full",
         "limit",
         "sent",
         "window",
@@ -64,6 +66,7 @@ class Lane:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.window = max(2048, limit // 16)
+        self.full = limit // 2
         self.buffered = 0
         self.direct: list[bytes] = []
         self.direct_size = 0
@@ -105,7 +108,7 @@ class Lane:
             return False
         item = _Waiting(frame, task, event.sequence)
         place = self._progress.pop(task, None)
-        if place is not None and kind in _FOLDING and self.unsent > self.window and self._items is not None:
+        if place is not None and kind in _FOLDING and self.unsent + len(frame) > self.full and self._items is not None:
             older = self._items.pop(place)
             self._size -= len(older.frame)
             item.skipped, item.folded = older.skipped + 1, older.sequence

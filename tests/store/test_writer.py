@@ -26,7 +26,7 @@ from .samples import draft, ids, task
 async def until(condition: Callable[[], bool]) -> None:
     """Waits for a condition that a thread makes true."""
     async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110  # a thread makes it true, and sets no event of the loop
+        while not condition():  # a thread makes it true, and sets no event of the loop
             await asyncio.sleep(0.005)
 
 

@@ -25,7 +25,7 @@ def rest(lane: Lane) -> str:
 
 def pressed(limit: int = 100_000) -> Lane:
     lane = Lane(limit)
-    lane.buffered = lane.window + 1
+    lane.buffered = lane.full + 1
     return lane
 
 

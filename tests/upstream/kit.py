@@ -85,7 +85,7 @@ async def turns(count: int = 10) -> None:
 async def until(condition: Callable[[], object]) -> None:
     """Waits for something to become so while the manual clock stands still."""
     async with asyncio.timeout(DEADLINE):
-        while not condition():  # noqa: ASYNC110  # conditions of objects that do not know that they are watched
+        while not condition():  # conditions of objects that do not know that they are watched
             await asyncio.sleep(0.002)
 
 
