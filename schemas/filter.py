@@ -5,7 +5,7 @@ Values of one field are OR-ed, fields are AND-ed. A filter on a field that an ev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -99,7 +99,3 @@ class Filter(BaseModel):
             return not by_type or subject.type in exact or (bool(prefixes) and subject.type.startswith(prefixes))
 
         return matches
-
-    def as_mapping(self) -> Mapping[str, list[str]]:
-        """The fields that are set, for logs and API answers."""
-        return {name: list(getattr(self, name)) for name in FIELDS if getattr(self, name)}

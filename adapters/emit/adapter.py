@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal
 from urllib.parse import quote
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator
 
 from adapters.api import (
     Adapter,
@@ -50,12 +50,6 @@ class EmitConfig(SourceConfig):
         for name in value:
             check_id(name)
         return value
-
-    @model_validator(mode="after")
-    def _distinct(self) -> EmitConfig:
-        if "spaces" in self.jobs:
-            raise ValueError("'spaces' is no job id")
-        return self
 
 
 def check_id(name: str) -> None:

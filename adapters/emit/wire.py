@@ -208,7 +208,7 @@ def _data(item: Observation, kind: str, data: Raw | None, time: str | None) -> N
         item.completed_at, item.error = None, None
     elif kind == "delivery_timeout":
         item.started_at = None
-    elif kind == "created":
+    else:  # created
         item.created_at = time
         if data is not None:
             item.input = data

@@ -248,8 +248,8 @@ def _content(state: State) -> str:
 def _canonical(value: Raw) -> bytes:
     try:
         return msgspec.json.encode(msgspec.json.decode(value), order="deterministic")
-    except (msgspec.DecodeError, RecursionError):
-        return bytes(value)  # a number out of range, or too deep: compared as it is written
+    except msgspec.DecodeError:
+        return bytes(value)  # JSON that adapters pass through unread may hold a number out of range
 
 
 # --- occurrences -----------------------------------------------------------------------------------------------------
@@ -279,8 +279,6 @@ def _occur(
             return Verdict.DUPLICATE
         kind, event, late = "task.updated", event_id(f"{event}\0more"), False
     elif kind in _TERMINAL_TYPES and before in FINISHED and not first and not late:
-        if after == before and time is not None and time == state.as_of and not _changes(state, news, after):
-            return Verdict.DUPLICATE
         state.reruns += 1  # it ended again: a re-run that was not seen
     elif late and kind in _TERMINAL_TYPES and before not in FINISHED:
         # News of the end may be overtaken by news of the way; but the end of an earlier run is no end of this one.

@@ -179,6 +179,11 @@ def test_a_fixed_uuid() -> None:
 
 def test_a_fresh_uuid_for_each_connect() -> None:
     """`auth_url` is asked with the credentials; its answer goes into the handshake."""
+    assert catalyst(auth_url=None, uuid="u").secrets() == ["u"]
+    only_headers = catalyst(auth_url="https://up/api/users/ws-auth/", auth_headers={"X-Key": "k"})
+    asked = only_headers.authorize(only_headers.streams()[0])
+    assert asked is not None
+    assert asked.headers == {"Accept": "application/json", "X-Key": "k"}
     adapter = catalyst(auth_url="https://up/api/users/ws-auth/", api_key="k", auth_headers={"X-Tenant": "t"})
     request = adapter.authorize(adapter.streams()[0])
     assert request is not None
@@ -196,7 +201,7 @@ def test_a_fresh_uuid_for_each_connect() -> None:
     "options",
     [
         {"uuid": None}, {"uuid": "u", "auth_url": "http://x/"}, {"uuid": "u", "api_key": "k"}, {"auth_url": "ftp://x/"},
-        {"auth_url": "http://user:pw@x/"}, {"uuid": ""},
+        {"auth_url": "http://user:pw@x/"}, {"uuid": ""}, {"uuid": "u", "auth_url": None, "auth_headers": {"a": "b"}},
     ],
 )  # fmt: skip
 def test_there_is_one_way_in(options: dict[str, Any]) -> None:

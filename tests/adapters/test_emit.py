@@ -387,3 +387,47 @@ def test_rest_answers_are_states() -> None:
     assert isinstance(item, Observation)
     assert item.error is not None
     assert item.error.message == "boom"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"error": "boom"}, "boom"),
+        ({"error": {"code": 1}}, '{"code":1}'),
+        ({"error": None}, None),
+        ({}, None),
+        ("boom", None),
+        (None, None),
+    ],
+)
+def test_errors_are_messages(data: Any, message: str | None) -> None:
+    """`data.error` as message; an error that is no text is shown as it is written."""
+    (event,), _ = run({**DEAD, "data": data})
+    assert event["data"]["error"] == (
+        None if message is None else {"code": None, "message": message, "suggestion": None}
+    )
+    (killed,), _ = run({**DEAD, "type": "killed", "data": data})
+    assert killed["data"]["detail"] == (data if message is None else None)
+
+
+def test_a_job_without_news_of_its_details_is_a_state_all_the_same() -> None:
+    """The least that REST may answer; a failed one whose result names no error; an unknown wrapper."""
+    adapter = emit()
+    for fields in ({}, {"result": {"x": 1}}, {"result": 5}):
+        (item,) = adapter.on_lookup(JOB, json.dumps({"id": JOB, "status": "dead", **fields}).encode())
+        assert isinstance(item, Observation)
+        assert item.status == "failed"
+        assert not item.error
+    assert isinstance(adapter.on_lookup(JOB, b'{"other":{}}')[0], Rejected)
+    (created,), _ = run(message("created", "pending", "2025-02-24T10:00:00Z"))
+    assert created["data"]["input"] is None
+
+
+def test_what_breaks_inside_a_message_is_rejected() -> None:
+    """A frame that is JSON on the outside and not on the inside."""
+    frame = json.dumps({**PROGRESS, "data": None}).replace('"data": null', '"data": {"percent": 1e999}')
+    (item,) = space().on_frame(frame)
+    assert isinstance(item, Rejected | Observation)
+    deep = json.dumps({**DEAD, "data": None}).replace('"data": null', '"data": {"error": "\\ud800"}')
+    (rejected,) = space().on_frame(deep)
+    assert isinstance(rejected, Rejected)

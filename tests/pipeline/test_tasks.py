@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Raw
 
 from adapters.api import Observation
 from gateway.pipeline import encode, tasks
@@ -173,3 +174,30 @@ def test_contents_that_come_back_are_new_occurrences() -> None:
     assert len({event["id"] for event in events}) == len(events)
     (known,) = gateway.states.values()
     assert len(known.seen) <= 32
+
+
+def test_values_that_cannot_be_decoded_are_compared_as_written() -> None:
+    """A number out of range is passed on as it came; another spelling of it is another value."""
+
+    def ended(number: bytes) -> Observation:
+        return Observation(
+            task_id="t", native_type="x", payload=Raw(b"{}"), status="running", result=Raw(b"[" + number + b"]")
+        )
+
+    gateway = Gateway(emit())
+    assert gateway.observe(ended(b"1e999")) is not None
+    assert gateway.observe(ended(b"1e999")) is None
+    assert gateway.observe(ended(b"1e998")) is not None
+
+
+def test_a_full_word_ends_the_redaction() -> None:
+    """A state that was seen stripped is marked so until something that was stripped is seen."""
+    from tests.adapters.test_emit import COMPLETED, DEAD
+
+    gateway = Gateway(emit())
+    stripped = {key: value for key, value in DEAD.items() if key != "data"}
+    gateway.frames(session(emit(jobs=["01JLQX..."])), json.dumps(stripped))
+    (known,) = gateway.states.values()
+    assert known.redacted
+    gateway.frames(session(emit(spaces=["s"])), json.dumps({**COMPLETED, "timestamp": "2025-02-24T10:50:00.000Z"}))
+    assert not known.redacted
