@@ -159,6 +159,7 @@ class Resume:
     Attributes:
         first: this stream never was connected before, by this process or an earlier one.
         connected_at: when it was first connected, RFC 3339; None on the first connect.
+        alive_at: until when the connection before this one was known to be up, RFC 3339; None on the first connect.
         now: the time of this connect, RFC 3339.
         cursor: what `Session.cursor` said when the last frame was stored, or None.
         oldest_unfinished: `created_at` of the oldest known unfinished task in reach of the stream.
@@ -168,6 +169,7 @@ class Resume:
     first: bool
     now: str
     connected_at: str | None = None
+    alive_at: str | None = None
     cursor: dict[str, Any] | None = None
     oldest_unfinished: str | None = None
     newest: str | None = None
@@ -289,6 +291,10 @@ class Session(abc.ABC):
     @abc.abstractmethod
     def on_frame(self, frame: str | bytes) -> list[Item]:
         """What one data frame says, in order. Never raises on any input: what it cannot understand is `Rejected`."""
+
+    def secrets(self) -> list[str]:
+        """Credentials of this connection alone, such as a one-time ticket: scrubbed like those of `Adapter.secrets`."""
+        return []
 
     def on_settled(self) -> None:  # noqa: B027  # optional: most upstreams send no states on connect
         """The states sent on connect are complete; what follows is live."""

@@ -76,22 +76,29 @@ class Catalyst(Adapter[CatalystConfig]):
             except DECODE_ERRORS as error:
                 raise ValueError(f"the answer of auth_url has no uuid: {error}") from None
         request = Request(url=self.config.ws(stream.path, {"uuid": uuid}))
-        return CatalystSession(request, fixed_uuid=self.config.uuid is not None)
+        return CatalystSession(request, uuid, resume.now, fixed_uuid=self.config.uuid is not None)
 
 
 class CatalystSession(Session):
     """One connection. Closes mean nothing by themselves: an error object has said what there is to say."""
 
-    def __init__(self, request: Request, *, fixed_uuid: bool) -> None:
+    def __init__(self, request: Request, uuid: str, opened: str, *, fixed_uuid: bool) -> None:
         self._request = request
+        self._uuid = uuid
+        self._opened = opened
+        self._frames = 0
         self._fixed_uuid = fixed_uuid
 
     def request(self) -> Request:
         return self._request
+
+    def secrets(self) -> list[str]:
+        return [self._uuid]
 
     def on_frame(self, frame: str | bytes) -> list[Item]:
         try:
             text = frame if isinstance(frame, str) else frame.decode()
         except UnicodeDecodeError:
             return [Rejected("malformed", "a binary frame that is not UTF-8", excerpt(frame))]
-        return wire.read(text, fixed_uuid=self._fixed_uuid)
+        self._frames += 1
+        return wire.read(text, fixed_uuid=self._fixed_uuid, arrival=f"{self._opened}/{self._frames}")

@@ -28,7 +28,7 @@ TYPES = {
 class _Item(msgspec.Struct, gc=False):
     task_id: int | str
     event: str
-    timestamp: str
+    timestamp: str | None = None
     object_class_id: int | str | None = None
 
 
@@ -44,7 +44,7 @@ _decode_raws = msgspec.json.Decoder(list[Raw]).decode
 _decode_error = msgspec.json.Decoder(_Error).decode
 
 
-def read(text: str, *, fixed_uuid: bool) -> list[Item]:
+def read(text: str, *, fixed_uuid: bool, arrival: str) -> list[Item]:
     """What one frame says: a list of occurrences in order, or an error object. Never raises.
 
     A list is read as a whole; only where that fails it is read item by item, so that one bad item costs itself alone.
@@ -52,6 +52,7 @@ def read(text: str, *, fixed_uuid: bool) -> list[Item]:
     Args:
         text: the frame.
         fixed_uuid: the next connect would present the same uuid again.
+        arrival: names this frame among all of the source, for items that have no timestamp to tell them apart.
     """
     try:
         text = native.compact(text)
@@ -63,12 +64,15 @@ def read(text: str, *, fixed_uuid: bool) -> list[Item]:
             Rejected("malformed", f"the frame is neither a list nor an error object: {error}", native.excerpt(text))
         ]
     try:
-        return [_observe(item, raw) for item, raw in zip(_decode_items(text), raws, strict=True)]
+        decoded = _decode_items(text)
+        return [
+            _observe(item, raw, arrival, index) for index, (item, raw) in enumerate(zip(decoded, raws, strict=True))
+        ]
     except native.DECODE_ERRORS:
         items: list[Item] = []
         for index, raw in enumerate(raws):
             try:
-                items.append(_observe(_decode_item(raw), raw))
+                items.append(_observe(_decode_item(raw), raw, arrival, index))
             except native.DECODE_ERRORS as error:
                 items.append(
                     Rejected("malformed_item", f"item {index} of {len(raws)}: {error}", native.excerpt(bytes(raw)))
@@ -76,11 +80,11 @@ def read(text: str, *, fixed_uuid: bool) -> list[Item]:
         return items
 
 
-def _observe(item: _Item, raw: Raw) -> Item:
+def _observe(item: _Item, raw: Raw, arrival: str, index: int) -> Item:
     time = rfc3339.normalize(item.timestamp)
     task_id = str(item.task_id)
-    if time is None or not task_id:
-        what = "task_id is empty" if time else f"timestamp {item.timestamp[:64]!r} is not a time"
+    if not task_id or (time is None and item.timestamp is not None):
+        what = f"timestamp {item.timestamp[:64]!r} is not a time" if item.timestamp and not time else "task_id is empty"
         return Rejected("malformed_item", f"task {task_id[:64]}: {what}", native.excerpt(bytes(raw)))
     kind = TYPES.get(item.event)
     object_class = item.object_class_id
@@ -89,7 +93,7 @@ def _observe(item: _Item, raw: Raw) -> Item:
         native_type=item.event,
         payload=raw,
         type=kind or "task.updated",
-        identity=f"{task_id}\0{object_class}\0{item.event}\0{time}",
+        identity=f"{task_id}\0{object_class}\0{item.event}\0{time or f'{arrival}/{index}'}",
         time=time,
         unfamiliar=kind is None,
     )
@@ -97,7 +101,7 @@ def _observe(item: _Item, raw: Raw) -> Item:
         observation.kind = f"object-class:{object_class}"
     if kind == "task.deleted":
         observation.status = "deleted"
-    elif kind == "task.created":
+    elif kind == "task.created" and time is not None:
         observation.created_at = time
     return observation
 

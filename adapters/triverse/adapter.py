@@ -94,6 +94,7 @@ class Triverse(Adapter[TriverseConfig]):
     def _since(self, resume: Resume) -> str | None:
         """`since` filters on creation time: reach back before the oldest unfinished known task, or a task that finished
         during the outage would never be heard of again (triverse-websockets.txt, "Catch-up Mechanism")."""
+        # The upstream's word is not taken for a time to come: one task "created" tomorrow would hide all until then.
         known = [rfc3339.parse(time) for time in (resume.oldest_unfinished, resume.newest) if time]
         if resume.first and not known:
             if self.config.catch_up is None:
@@ -101,6 +102,8 @@ class Triverse(Adapter[TriverseConfig]):
             return rfc3339.render(rfc3339.parse(resume.now) - self.config.catch_up)
         if not known:
             known = [rfc3339.parse(resume.connected_at or resume.now)]
+        if resume.alive_at is not None:
+            known.append(rfc3339.parse(resume.alive_at))
         return rfc3339.render(min(known) - OVERLAP)
 
     def created(self, payload: bytes) -> list[Item]:

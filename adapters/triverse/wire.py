@@ -31,13 +31,23 @@ STATUS = {
 
 #: Not part of the public API (triverse-task-status.txt, last paragraph of "Response Structure"; triverse-websockets.txt,
 #: "Data Structure"), compared without underscores, hyphens and case, so that the camelCase twins are the same names.
-INTERNAL = frozenset({
-    "userid", "flowrunid", "isterminal", "changed", "rawprefectstate", "statusdetail", "schedulerstate", "workqueuename",
-    "workerqueuename", "workerqueue", "workqueue", "queuename", "queuenames", "deploymentid", "pricingsnapshot",
-    "pricingmanifest", "analytics", "analyticscontext", "tracking", "worker", "workerid", "workername", "scheduler",
-})  # fmt: skip
+_INTERNAL = frozenset(
+    {
+        "user",
+        "userid",
+        "userids",
+        "isterminal",
+        "changed",
+        "worker",
+        "workerid",
+        "workername",
+        "queuename",
+        "queuenames",
+    }
+)
 _INTERNAL_PREFIXES = (
-    "analytics", "tracking", "pricing", "scheduler", "prefect", "rawprefect", "workqueue", "workerqueue", "statusdetail",
+    "flowrun", "rawprefect", "prefect", "statusdetail", "scheduler", "workqueue", "workerqueue", "deployment", "pricing",
+    "analytics", "tracking",
 )  # fmt: skip
 _SEPARATORS = re.compile(r"[_\-\s]")
 
@@ -45,7 +55,7 @@ _SEPARATORS = re.compile(r"[_\-\s]")
 def is_internal(key: str) -> bool:
     """Whether a key is documented as internal."""
     name = _SEPARATORS.sub("", key).lower()
-    return name in INTERNAL or name.startswith(_INTERNAL_PREFIXES)
+    return name in _INTERNAL or name.startswith(_INTERNAL_PREFIXES)
 
 
 class _Payload(msgspec.Struct, gc=False, forbid_unknown_fields=True):

@@ -6,7 +6,9 @@ time of receipt is passed in. Must not know any upstream: it works on `adapters.
 Ids. An event's id is a hash over the source's name and
 - for an occurrence: what the adapter says identifies it;
 - for an event derived from states: the type, how often the task was run again (`reruns`) and, short of the end, how often
-  it went back (`backs`), and the height reached. Between two steps back a task only climbs, so a height is reached once.
+  it went back to an earlier status (`backs`): between two steps back a status is reached once. Within a status the progress
+  reached tells events apart, and how often that went back (`dips`).
+  So two replicas agree as long as both saw the steps back, however many states in between one of them missed.
 """
 
 from __future__ import annotations
@@ -63,7 +65,8 @@ class State(msgspec.Struct):
         told: upstream time of the newest *state*, when the status is known from one rather than from an occurrence.
         revived: upstream time of the last re-run of a finished task.
         last_id: id of the last occurrence applied.
-        seen: digests of contents since the last move; see the module's docstring.
+        reruns, backs, dips, seen: what ids are made of, see the module's docstring; `seen` has digests of contents since
+            the last move.
     """
 
     task: Task
@@ -83,6 +86,7 @@ class State(msgspec.Struct):
     last_id: str | None = None
     reruns: int = 0
     backs: int = 0
+    dips: int = 0
     seen: list[str] = msgspec.field(default_factory=list)
 
 
@@ -194,15 +198,23 @@ def _compare(
         kind = "task.updated"
     _apply(state, news, after, changed)
     _told(state, news)
-    if before in FINISHED and after != before:
-        state.reruns += 1
-    elif back:
-        state.backs += 1
-    if state.seen and (height != lower or after != before):
+    if after != before:
+        state.dips = 0
+        state.seen.clear()
+        if before in FINISHED:
+            state.reruns += 1
+        elif back:
+            state.backs += 1
+    elif height != lower:
+        state.dips += back
         state.seen.clear()
 
     if kind not in _TERMINAL_TYPES:
-        reached = _content(state) if kind == "task.updated" else f"{height[0]}\0{height[1]}"
+        reached = after
+        if kind == "task.progressed":
+            reached = f"{state.dips}\0{height[1]}"
+        elif kind == "task.updated":
+            reached = _content(state)
         identity = f"{task.source}\0state\0{task.id}\0{kind}\0{state.reruns}\0{state.backs}\0{reached}"
     elif news.identity is None:
         identity = f"{task.source}\0state\0{task.id}\0{kind}\0{state.reruns}"
@@ -239,10 +251,10 @@ def _content(state: State) -> str:
     values = [_canonical(value) for value in (state.input, state.result, state.extra)]
     digest = blake2b(msgspec.json.encode((state.task, values, state.error)), digest_size=8).hexdigest()
     if digest in state.seen or len(state.seen) >= _SEEN:
-        state.backs += 1
+        state.dips += 1
         state.seen.clear()
     state.seen.append(digest)
-    return digest
+    return f"{state.dips}\0{digest}"
 
 
 def _canonical(value: Raw) -> bytes:

@@ -12,6 +12,8 @@ from typing import Literal
 FLOOR = 0.05
 #: No upstream can ask for a longer wait than this.
 LONGEST_REQUEST = 3600.0
+#: Seconds that a connection must have been up beside having been of use: one frame and a close, over and over, is no health.
+STEADY = 5.0
 #: A wait that was asked for is stretched by up to this share, so that many gateways do not come back in one moment.
 STRETCH = 0.25
 
@@ -37,6 +39,10 @@ class Backoff:
         never answers; within 30 s and 5 min.
         """
         return min(max(self._maximum, 30.0), 300.0)
+
+    def was_well(self, uptime: float, *, useful: bool) -> bool:
+        """Whether a connection that was up for so many seconds, and was of use or not, was a success."""
+        return uptime >= self.minimum_uptime or (useful and uptime >= min(self._maximum, STEADY))
 
     def reset(self) -> None:
         """The connection has been of use: the next wait is a short one."""

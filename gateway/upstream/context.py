@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import random
 import traceback
+from collections import deque
 from typing import Any
 from urllib.parse import quote, quote_plus
 
 import msgspec
 import structlog
 
-from adapters.api import Adapter, Rejected, Request, SourceConfig, Stream
+from adapters.api import Adapter, Rejected, Request, Session, SourceConfig, Stream
 from gateway.clock import Clock
 from gateway.metrics import Metrics
 from gateway.store.api import Store
@@ -29,6 +30,10 @@ log = structlog.get_logger()
 FACT = "~"
 
 _EXCERPT = 200
+#: Connections whose own credentials are remembered, to be scrubbed.
+_TICKETS = 64
+#: Characters of the shortest secret that is looked for in texts.
+_SHORTEST = 4
 
 
 class Memory(msgspec.Struct, omit_defaults=True):
@@ -96,16 +101,21 @@ class Context:
         self.reconnects = metrics.source_reconnects.labels(self.name)
         self.up = metrics.source_up.labels(self.name)
         self._frames_rejected = metrics.frames_rejected
-        self._secrets = sorted(_spellings(adapter.secrets()), key=len, reverse=True)
+        self._secrets = _spellings(adapter.secrets())
+        self._tickets: deque[list[str]] = deque(maxlen=_TICKETS)
         self._complained_at: float | None = None
         self._unsaid = 0
         self.last_frame_at: float | None = None
 
     def scrub(self, text: str) -> str:
         """A text without the source's secrets."""
-        for secret in self._secrets:
+        for secret in (*self._secrets, *(spelling for ticket in self._tickets for spelling in ticket)):
             text = text.replace(secret, "***")
         return text
+
+    def conceal(self, session: Session) -> None:
+        """The credentials of a new connection are scrubbed, too; so are those of the last ones, which may still be echoed."""
+        self._tickets.append(_spellings(session.secrets()))
 
     async def notice(self, type: str, stream: Stream | None, **data: object) -> None:
         """Publishes a notice of the source; None values are left out."""
@@ -113,14 +123,14 @@ class Context:
         said = {key: value for key, value in data.items() if value is not None}
         await self.intake.notice(self.name, self.config.adapter, type, {**endpoint, **said})
 
-    async def ask(self, request: Request) -> bytes | Failure:
-        """A REST request, tried again where that may help: 429, 5xx, no answer."""
+    async def ask(self, request: Request, tries: int | None = None) -> bytes | Failure:
+        """A REST request, tried again where that may help: 429, 5xx, no answer. `tries`: instead of the usual number."""
         attempt = 1
         while True:
             answer = await self.client.get(request)
             if isinstance(answer, Answer):
                 return answer.body
-            if not _may_pass(answer.status) or attempt == self.limits.tries:
+            if not _may_pass(answer.status) or attempt == (tries or self.limits.tries):
                 return answer
             pause = max(0.5 * 2**attempt * self.rng.random(), answer.retry_after or 0.0)
             await self.clock.sleep(min(pause, self.limits.pause))
@@ -160,8 +170,12 @@ def _may_pass(status: int | None) -> bool:
     return status is None or status == 429 or (status >= 500 and status != 501)
 
 
-def _spellings(secrets: list[str]) -> set[str]:
-    """The secrets, as they are and as they stand in a URL."""
-    return {
-        spelling for secret in secrets if secret for spelling in (secret, quote(secret, safe=""), quote_plus(secret))
+def _spellings(secrets: list[str]) -> list[str]:
+    """The secrets, as they are and as they stand in a URL, longest first. What is as short as a syllable is in every word."""
+    found = {
+        spelling
+        for secret in secrets
+        if len(secret) >= _SHORTEST
+        for spelling in (secret, quote(secret, safe=""), quote_plus(secret))
     }
+    return sorted(found, key=len, reverse=True)

@@ -33,6 +33,7 @@ async def dial(context: Context, stream: Stream, resume: Resume) -> tuple[Connec
         except ValueError:
             # its text may quote the answer, and that is a credential
             return Ending(verdict="retry", error="the answer to the authorization request is not understood")
+        context.conceal(session)
         connection = await context.client.connect(
             session.request(),
             ping_interval=context.config.ping_interval,

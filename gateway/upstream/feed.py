@@ -152,6 +152,7 @@ class Feed:
             first=memory.connected_at is None,
             now=rfc3339.render(context.clock.now()),
             connected_at=None if memory.connected_at is None else rfc3339.render(memory.connected_at),
+            alive_at=None if memory.alive_at is None else rfc3339.render(memory.alive_at),
             cursor=self._cursor,
             oldest_unfinished=reach.oldest_unfinished,
             newest=reach.newest,
@@ -187,7 +188,7 @@ class Feed:
             self._cursor = reader.cursor or self._cursor
             self._last_frame_at = self.last_frame_at
             self._reader = None
-            if reader.useful or context.clock.monotonic() - started >= self._backoff.minimum_uptime:
+            if self._backoff.was_well(context.clock.monotonic() - started, useful=reader.useful):
                 self._backoff.reset()
             self._move(_AFTER[ending.verdict], ending)
             try:

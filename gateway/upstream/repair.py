@@ -90,14 +90,15 @@ class Repair:
             request = adapter.listing(self._stream, page)
             if request is None:
                 break
-            answer = await self._context.ask(request)
+            answer = await self._context.ask(request, tries=1)
             if isinstance(answer, Failure):
-                return answer.status not in NOT_OFFERED
+                # who does not answer here would not answer for each task either, only later
+                return answer.status is not None and answer.status not in NOT_OFFERED
             items = adapter.on_listing(answer)
-            if not items:
+            await self._take(items)
+            if not any(isinstance(item, Observation) for item in items):
                 break
             more = any(isinstance(item, Observation) and self._is_recent(item) for item in items)
-            await self._take(items)
         return True
 
     async def _look_up(self, task_id: str) -> Finding:

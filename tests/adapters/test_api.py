@@ -42,6 +42,7 @@ def test_an_adapter_needs_no_more_than_streams_and_sessions() -> None:
     connection = adapter.open(stream, Resume(first=True, now="2026-01-01T00:00:00Z"), None)
     connection.on_settled()
     assert connection.cursor is None
+    assert connection.secrets() == []
     assert connection.on_close(1000, "") == "retry"
     assert adapter.secrets() == []
     for nothing in (

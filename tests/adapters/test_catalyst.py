@@ -190,7 +190,9 @@ def test_a_fresh_uuid_for_each_connect() -> None:
     assert request.url == "https://up/api/users/ws-auth/"
     assert request.headers["Authorization"] == "Bearer k"
     assert request.headers["X-Tenant"] == "t"
-    assert session(adapter, ticket=b'{"uuid":"fresh"}').request().url.endswith("?uuid=fresh")
+    opened = session(adapter, ticket=b'{"uuid":"fresh"}')
+    assert opened.request().url.endswith("?uuid=fresh")
+    assert opened.secrets() == ["fresh"]  # upstreams have echoed it in error objects
     assert adapter.secrets() == ["k", "t"]
     for ticket in (None, b"{}", b"x", b'{"uuid":5}'):
         with pytest.raises(ValueError, match="has no uuid"):

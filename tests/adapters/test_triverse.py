@@ -204,6 +204,7 @@ def test_internal_fields_never_leave_at_any_depth() -> None:
         "workQueueName": "S3CRET", "work_queue_name": "S3CRET", "deploymentId": "S3CRET", "deployment_id": "S3CRET",
         "pricingSnapshot": "S3CRET", "pricing_snapshot": {"x": "S3CRET"}, "analytics": "S3CRET", "analytics_context": "S3CRET",
         "scheduler_state": "S3CRET", "isTerminal": "S3CRET", "worker_queue_name": "S3CRET", "analyticsContext": ["S3CRET"],
+        "deployment_ids": ["S3CRET"], "DeploymentIds": "S3CRET", "flowRunIds": "S3CRET", "user_ids": "S3CRET", "flow-run-name": "S3CRET",
     }  # fmt: skip
     payload = {
         **secret, **SUCCESS, "output": {"deep": [{"er": secret}], **secret}, "input": secret, "queue": secret,
@@ -312,6 +313,9 @@ def test_the_first_connect_asks_for_nothing_unless_told() -> None:
         ),
         ({"newest": "2026-05-30T00:00:00Z"}, "2026-05-29T23:59:00.000000Z"),
         ({"connected_at": "2026-05-20T00:00:00Z"}, "2026-05-19T23:59:00.000000Z"),
+        # A task created "in 2099" once hid everything that was created during an outage.
+        ({"newest": "2099-01-01T00:00:00Z", "alive_at": "2026-05-31T00:00:00Z"}, "2026-05-30T23:59:00.000000Z"),
+        ({"newest": "2026-05-30T00:00:00Z", "alive_at": "2026-05-31T00:00:00Z"}, "2026-05-29T23:59:00.000000Z"),
     ],
 )
 def test_a_reconnect_reaches_back_before_the_oldest_unfinished_task(resume: dict[str, str], since: str) -> None:

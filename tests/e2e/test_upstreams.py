@@ -211,7 +211,13 @@ async def test_catalyst_admits_what_it_cannot_know(tmp_path: Path) -> None:
             assert gap["data"]["from"] <= gap["data"]["to"]
             uuids = [connection.query["uuid"] for connection in upstream.history]
             assert len(set(uuids)) == 2
-            upstream.push_error("ERR_RATE_LIMIT_EXCEEDED")
+            upstream.push_raw(
+                json.dumps({"type": "error", "error_code": "ERR_RATE_LIMIT_EXCEEDED", "detail": f"slow, {uuids[1]}"})
+            )
+            lost = await stream.until(
+                lambda event: event["type"] == "source.disconnected" and event["data"].get("error")
+            )
+            assert lost["data"]["error"] == "slow, ***"
             await upstream.wait_connection(3)
             assert not upstream.received_frames
 

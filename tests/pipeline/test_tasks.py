@@ -201,3 +201,18 @@ def test_a_full_word_ends_the_redaction() -> None:
     assert known.redacted
     gateway.frames(session(emit(spaces=["s"])), json.dumps({**COMPLETED, "timestamp": "2025-02-24T10:50:00.000Z"}))
     assert not known.redacted
+
+
+def test_replicas_agree_whatever_progress_one_of_them_missed() -> None:
+    """A start that one replica saw at 0 % and another, by catch-up, at 8 %, is one start; progress that fell is no other run."""
+    seen = [
+        state("PENDING"),
+        state("RUNNING", progress=0),
+        state("RUNNING", progress=8),
+        state("RUNNING", progress=5),
+        state("SUCCESS"),
+    ]
+    all_of_it = Gateway(triverse()).frames(session(triverse()), *map(sse, seen))
+    some = Gateway(triverse()).frames(session(triverse()), *map(sse, [seen[0], *seen[2:]]))
+    ids = {event["type"]: event["id"] for event in all_of_it if event["type"] != "task.progressed"}
+    assert {event["type"]: event["id"] for event in some if event["type"] != "task.progressed"} == ids

@@ -81,3 +81,18 @@ def test_retry_after_takes_anything(text: str) -> None:
     """No header breaks it."""
     found = backoff.retry_after(text, 0.0)
     assert found is None or found >= 0
+
+
+def test_what_counts_as_a_success() -> None:
+    """A long life, or a few seconds with something of use; with short waits configured, as short a time will do."""
+    usual, short = Backoff(0.5, 60), Backoff(0.1, 1)
+    assert [
+        usual.was_well(uptime, useful=useful) for uptime, useful in ((4, True), (5, True), (59, False), (60, False))
+    ] == [
+        False,
+        True,
+        False,
+        True,
+    ]
+    assert short.was_well(1, useful=True)
+    assert not short.was_well(0.9, useful=True)
