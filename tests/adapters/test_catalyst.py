@@ -103,6 +103,7 @@ def test_one_bad_item_costs_itself_alone() -> None:
         {**item(), "timestamp": "yesterday"},
         {**item(), "task_id": ""},
         {"task_id": 1},
+        {**item(), "timestamp": 5},
     ]
     for position, broken in enumerate(bad):
         items: list[Any] = [item(task=number) for number in range(1000)]
@@ -120,6 +121,15 @@ def test_what_may_be_missing() -> None:
     assert events[0]["subject"] == "T-1"
     assert events[0]["time"] == "2025-01-16T11:07:57Z"
     assert events[0]["data"]["task"]["kind"] is None
+
+
+def test_an_item_without_a_timestamp_is_no_loss() -> None:
+    """It happened when it was received (contract, section 1, `time`), and each one is its own occurrence."""
+    timeless = {"task_id": 1, "object_class_id": 1, "event": "task_created"}
+    events, _ = run([timeless, {**timeless, "timestamp": None}], [timeless])
+    assert [event["time"] for event in events] == [NOW] * 3
+    assert len({event["id"] for event in events}) == 3
+    assert events[0]["data"]["task"]["created_at"] is None
 
 
 @pytest.mark.parametrize(
