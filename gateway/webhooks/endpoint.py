@@ -74,7 +74,7 @@ class EndpointStatus:
         dead: dead letters.
         position: everything up to there is settled or has a row.
         last_error: of the latest failed attempt.
-        paused_until: the endpoint asked for less, nothing is sent before.
+        paused_until: the endpoint asked for less, nothing new is sent before.
     """
 
     name: str
@@ -134,7 +134,8 @@ class Endpoint:
         self._doomed: deque[Item] = deque()  # to become dead letters because the endpoint is disabled
         self._doomed_upto = 0  # what the log has up to there was pending when the endpoint was disabled
         self._enable_wanted = False
-        self._paused_until = 0.0
+        self._paused_until = 0.0  # nothing new is sent before
+        self._asked_until = 0.0  # nothing at all is sent before: the receiver named a time
         self._throttled = 0
         self._failing = False
         self._dead = 0
@@ -347,7 +348,8 @@ class Endpoint:
         while len(self._flying) < self.config.concurrency and self._has_room():
             if not self._lanes.has_ready:
                 break
-            wait = max(self._paused_until - now, self._bucket.wait(now))
+            until = self._asked_until if self._lanes.next_is_retry else self._paused_until
+            wait = max(until - now, self._bucket.wait(now))
             if wait > 0:
                 self._alarm.set(now + wait)
                 break
@@ -447,6 +449,8 @@ class Endpoint:
                 self._throttled += 1
             seconds = schedule.pause(self._throttled, answer.retry_after)
             self._paused_until = max(self._paused_until, now + seconds)
+            if answer.retry_after is not None:
+                self._asked_until = max(self._asked_until, now + seconds)
 
     # Results
 

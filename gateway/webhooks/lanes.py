@@ -110,18 +110,23 @@ class Lanes:
         return islice(self._lanes[key].items, 1, None)
 
     def unpark(self, now: float) -> None:
-        """Makes ready the lanes whose time has come."""
+        """Makes ready the lanes whose time has come, before those that were ready already: a retry is late, news is not."""
         while self._parked and self._parked[0][0] <= now:
             key = heapq.heappop(self._parked)[2]
             lane = self._lanes[key]
             lane.parked = None
             self._runnable += len(lane.items)
-            self._ready.append(key)
+            self._ready.appendleft(key)
 
     @property
     def has_ready(self) -> bool:
         """Whether `take` would return a delivery."""
         return bool(self._ready)
+
+    @property
+    def next_is_retry(self) -> bool:
+        """Whether `take` would return a delivery that was tried before."""
+        return bool(self._ready) and self._lanes[self._ready[0]].items[0].tries > 0
 
     def take(self) -> Item:
         """The next delivery to send, lane after lane in turn. End it with `settle` or `park`.

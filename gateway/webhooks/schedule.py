@@ -20,7 +20,11 @@ JITTER = 0.2
 MAX_RETRY_AFTER = 86400.0
 #: Answers that ask for less: too many requests, and gateways and servers that are overwhelmed.
 THROTTLING = frozenset({429, 502, 503, 504})
-#: The pause of a throttled endpoint that gave no `Retry-After`: doubled from first to longest, in seconds.
+#: Such answers in a row, with no success between, that are taken for the trouble of single deliveries: their own retries
+#: wait as scheduled, and nothing else does.
+PATIENCE = 4
+#: After that, the pause before anything *new* is sent to an endpoint that gives no `Retry-After`: doubled from first to
+#: longest, in seconds.
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
 #: The longest pause that `Retry-After` can impose on all of an endpoint, in seconds; single deliveries wait longer.
 LONGEST_ASKED_PAUSE = 3600.0
@@ -64,7 +68,7 @@ def judge(status: int | None, tries: int, delays: Sequence[float], retry_after: 
 
 
 def pause(streak: int, retry_after: float | None) -> float:
-    """Seconds for which nothing more is sent to an endpoint that gave one of the `THROTTLING` answers.
+    """Seconds for which nothing new is sent to an endpoint that gave one of the `THROTTLING` answers.
 
     Args:
         streak: times in a row that it did, this one included.
@@ -72,7 +76,9 @@ def pause(streak: int, retry_after: float | None) -> float:
     """
     if retry_after is not None:
         return min(retry_after, LONGEST_ASKED_PAUSE)
-    return float(min(FIRST_PAUSE * 2 ** min(streak - 1, 16), LONGEST_PAUSE))
+    if streak <= PATIENCE:
+        return 0.0
+    return float(min(FIRST_PAUSE * 2 ** min(streak - PATIENCE - 1, 16), LONGEST_PAUSE))
 
 
 def parse_retry_after(value: str | None, now: float) -> float | None:

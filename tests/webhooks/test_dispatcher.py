@@ -179,15 +179,30 @@ async def test_429_storm_slows_the_endpoint_down() -> None:
     store, clock = MemoryStore(), ManualClock()
     async with (
         Receiver(lambda *_: 429).serve() as receiver,
-        dispatching(store, config(receiver.url, concurrency=1), clock=clock) as dispatcher,
+        dispatching(store, config(receiver.url, concurrency=1, retry_schedule=[9e4]), clock=clock) as dispatcher,
     ):
         dispatcher.publish(store.append(*[event(n, f"jobs/{n}") for n in range(1, 101)]))
         asked = []
-        for n in range(1, 6):
+        for n in range(5, 10):
             await until(lambda n=n: len(store.attempts(n)) == 1)
             asked.append(dispatcher.status()[0].paused_until - clock.now())
             await clock.advance(asked[-1] + 1e-6)
     assert asked == [pytest.approx(n) for n in (0.5, 1, 2, 4, 8)]
+
+
+async def test_a_503_for_one_task_holds_up_no_other_and_follows_its_schedule() -> None:
+    """One task that the receiver cannot take once stopped all of an endpoint for minutes, against `retry_schedule`."""
+    store, clock = MemoryStore(), ManualClock()
+    async with (
+        Receiver(lambda _, name: 503 if name == "e1" else 200).serve() as receiver,
+        dispatching(store, config(receiver.url, retry_schedule=[1] * 20), clock=clock) as dispatcher,
+    ):
+        dispatcher.publish(store.append(*[event(n, f"jobs/{n}") for n in range(1, 51)]))
+        await until(lambda: store.state(1) == "pending")
+        for tries in range(2, 12):
+            await clock.advance(1.21)
+            await until(lambda tries=tries: len(store.attempts(1)) == tries)
+        await until(lambda: all(store.state(n) == "delivered" for n in range(2, 51)))
 
 
 async def test_slow_and_dead_endpoints_delay_no_other() -> None:
