@@ -8,7 +8,7 @@ streams closed, HTTP closed, log closed.
 from __future__ import annotations
 
 import asyncio
-import gc
+import os
 import signal
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -20,7 +20,9 @@ from adapters import registry
 from gateway import config
 from gateway.access import Grant
 from gateway.clock import Clock, SystemClock, system_random
+from gateway.collector import Collector
 from gateway.config import Settings
+from gateway.errors import MainstemError
 from gateway.http.app import create_app
 from gateway.http.auth import Authenticator, StaticToken, token_of
 from gateway.http.parts import Parts
@@ -40,8 +42,8 @@ from schemas.filter import Filter
 
 log = structlog.get_logger(__name__)
 
-#: Seconds between two looks for what retention has to remove.
-TRIM_INTERVAL = 60.0
+#: Seconds between two looks for what retention has to remove: a share of what is retained, within bounds.
+TRIM_SHARE, TRIM_INTERVAL = 0.1, (1.0, 60.0)
 #: Share of `server.drain_timeout` that deliveries in flight, and the spreading of closes, may take.
 DRAIN_SHARE = 0.5
 
@@ -155,6 +157,7 @@ class Gateway:
         self.server = Server(app, server.host, server.port, patience=server.drain_timeout)
         self.draining = False
         self._trimmer: asyncio.Task[None] | None = None
+        self._collector = Collector(lambda: self.stream.admitted, lambda: self.stream.connections)
 
     # --- readiness ---------------------------------------------------------------------------------------------------
 
@@ -176,7 +179,7 @@ class Gateway:
 
         Raises:
             StoreError: the store cannot be used.
-            OSError: the address cannot be listened at.
+            MainstemError: the address cannot be listened at.
         """
         try:
             await self.store.open()
@@ -184,7 +187,7 @@ class Gateway:
             await self._dispatcher.start()
             self.intake.start()
             self._trimmer = asyncio.create_task(self._trim(), name="retention")
-            await self.server.start()
+            await self._listen()
             await self.sources.start()
         except BaseException:
             await self.stop(0)
@@ -192,9 +195,7 @@ class Gateway:
         secret = self._settings.auth.secret
         if secret is not None and len(secret.get_secret_value().encode()) < config.MIN_SECRET_BYTES:
             log.warning("auth_secret_short", needed_bytes=config.MIN_SECRET_BYTES, rule="RFC 7518, section 3.2")
-        # What was made until now lives as long as the process: the collector need not look at it again and again.
-        gc.collect()
-        gc.freeze()
+        self._collector.start()
         log.info("gateway_started", url=self.server.url, sources=len(self._settings.sources), epoch=self.store.epoch)
 
     async def stop(self, timeout: float | None = None) -> None:
@@ -205,6 +206,7 @@ class Gateway:
         """
         window = self._settings.server.drain_timeout * DRAIN_SHARE if timeout is None else timeout
         self.draining = True
+        self._collector.stop()
         await self.sources.stop()
         await self.intake.close()
         await asyncio.gather(self._dispatcher.drain(window), self.stream.drain(window))
@@ -216,6 +218,13 @@ class Gateway:
             await asyncio.gather(self._trimmer, return_exceptions=True)
         await self.store.close()
 
+    async def _listen(self) -> None:
+        try:
+            await self.server.start()
+        except OSError as error:
+            server, why = self._settings.server, os.strerror(error.errno) if error.errno else str(error)
+            raise MainstemError(f"cannot listen at {server.host}:{server.port}: {why}") from None
+
     def _publish(self, events: list[LogEvent]) -> None:
         self._hub.publish(events)
         self._dispatcher.publish(events)
@@ -224,11 +233,13 @@ class Gateway:
         return [asdict(status) for status in self._dispatcher.status()]
 
     async def _trim(self) -> None:
+        retain = self._settings.store.retain
+        interval = min(max(retain * TRIM_SHARE, TRIM_INTERVAL[0]), TRIM_INTERVAL[1])
         while True:
-            await self._clock.sleep(TRIM_INTERVAL)
-            removed = await self.store.trim(self._clock.now() - self._settings.store.retain)
+            removed = await self.store.trim(self._clock.now() - retain)
             if removed:
                 log.info("log_trimmed", removed=removed)
+            await self._clock.sleep(interval)
 
 
 async def run(settings: Settings) -> int:

@@ -91,21 +91,20 @@ def check(path: Path) -> None:
 
 
 @main.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes a free one.")
 @click.option("--seed", type=int, default=1, show_default=True, help="One seed, one history.")
 @click.option("--rate", type=click.FloatRange(min=0), default=1.0, show_default=True, help="New tasks a second.")
 @click.option(
-    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="warning", show_default=True
 )
 @click.pass_context
-def demo(ctx: click.Context, host: str, port: int, seed: int, rate: float, log_level: str) -> None:
+def demo(ctx: click.Context, port: int, seed: int, rate: float, log_level: str) -> None:
     """Run three simulated upstreams, the gateway and a webhook receiver on this machine."""
     from gateway import demo as demonstration
     from gateway import telemetry
 
     telemetry.configure(log_level, "console")
-    ctx.exit(_execute(lambda: demonstration.run(host=host, port=port, seed=seed, rate=rate)))
+    ctx.exit(_execute(lambda: demonstration.run(port=port, seed=seed, rate=rate)))
 
 
 def _parse_faults(ctx: click.Context, parameter: click.Parameter, values: Sequence[str]) -> Faults:

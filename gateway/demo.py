@@ -20,11 +20,13 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from gateway import simulators
+from gateway import simulators, telemetry
 from gateway.app import Gateway
 from gateway.config import Settings
 from gateway.webhooks.signing import encode_secret, sign
 
+#: Mean seconds of a task's life: short enough that the first ends are seen, and delivered, while one still looks.
+_LIFE = 12.0
 _WORDS = {
     "succeeded": "\x1b[32m", "failed": "\x1b[31m", "cancelled": "\x1b[33m", "deleted": "\x1b[33m", "progressed": "\x1b[36m",
 }  # fmt: skip
@@ -37,7 +39,8 @@ def _print(line: str) -> None:
 
 def describe(event: dict[str, Any], color: bool) -> str:
     """One line about an event, for people."""
-    time, kind, data = event["time"][11:19], event["type"], event["data"]
+    kind, data = event["type"], event["data"]
+    time = (data.get("received_at") or event["time"])[11:19]
     word = kind.partition(".")[2]
     tint, plain = (_WORDS.get(word, ""), "\x1b[0m") if color and word in _WORDS else ("", "")
     if not kind.startswith("task."):
@@ -46,21 +49,20 @@ def describe(event: dict[str, Any], color: bool) -> str:
     task = data["task"]
     progress = task["progress"]
     bar = "" if progress is None else f"{'█' * int(progress // 10):<10} {progress:>3.0f}%"
-    line = f"{task['source']:<9} {tint}{kind:<22}{plain} {(task['kind'] or '')[:18]:<18} {task['id'][:26]:<26} {bar}"
+    line = f"{task['source']:<9} {tint}{kind:<22}{plain} {(task['kind'] or '')[:18]:<18} {task['id']:<36} {bar}"
     return f"{time}  {line}".rstrip()
 
 
-async def run(*, host: str, port: int, seed: int, rate: float) -> int:
+async def run(*, port: int, seed: int, rate: float) -> int:
     """Runs the demo until SIGTERM or SIGINT. The exit code.
 
     Args:
-        host: address of the gateway; the upstreams and the receiver are always on loopback.
         port: of the gateway; 0 takes a free one.
         seed: one seed, one history.
         rate: new tasks a second, of all upstreams together.
 
     Raises:
-        OSError: the address cannot be listened at.
+        MainstemError: the address cannot be listened at.
     """
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -68,7 +70,7 @@ async def run(*, host: str, port: int, seed: int, rate: float) -> int:
     undo: list[Callable[[], Awaitable[object]]] = []
     with tempfile.TemporaryDirectory(prefix="mainstem-demo-") as directory:
         try:
-            gateway = await _start(Path(directory), undo, host=host, port=port, seed=seed, rate=rate)
+            gateway = await _start(Path(directory), undo, port=port, seed=seed, rate=rate)
             show = asyncio.create_task(_show(gateway.server.url), name="demo-show")
             undo.append(lambda: _cancel(show))
             wait = asyncio.create_task(stopped.wait(), name="demo-stopped")
@@ -88,14 +90,14 @@ async def _cancel(task: asyncio.Task[Any]) -> None:
 
 
 async def _start(
-    directory: Path, undo: list[Callable[[], Awaitable[object]]], *, host: str, port: int, seed: int, rate: float
+    directory: Path, undo: list[Callable[[], Awaitable[object]]], *, port: int, seed: int, rate: float
 ) -> Gateway:
     share = rate / 3
-    triverse = await simulators.start("triverse", seed=seed, rate=share)
+    triverse = await simulators.start("triverse", seed=seed, rate=share, life=_LIFE)
     undo.append(triverse.stop)
-    emit = await simulators.start("emit", seed=seed, rate=share)
+    emit = await simulators.start("emit", seed=seed, rate=share, life=_LIFE)
     undo.append(emit.stop)
-    catalyst = await simulators.start("catalyst", seed=seed, rate=share)
+    catalyst = await simulators.start("catalyst", seed=seed, rate=share, life=_LIFE)
     undo.append(catalyst.stop)
 
     key = secrets.token_bytes(32)
@@ -105,7 +107,7 @@ async def _start(
 
     settings = Settings.model_validate(
         {
-            "server": {"host": host, "port": port, "drain_timeout": 2},
+            "server": {"port": port, "drain_timeout": 2},
             "auth": {"mode": "none"},
             "store": {"url": "sqlite:///demo.db"},
             "sources": [
@@ -132,15 +134,17 @@ async def _start(
     undo.append(gateway.stop)
     await gateway.start()
     url = gateway.server.url
+    telemetry.conceal(*settings.secrets())
     _print(
         f"""
   Mainstem is running, with three simulated upstreams and a webhook receiver.
 
     stream      {url.replace("http", "ws", 1)}/v1/stream     (any WebSocket client, nothing to send)
-    the same    curl -N -H 'Accept: text/event-stream' {url}/v1/stream?snapshot=true
+    the same    curl -N -H 'Accept: text/event-stream' '{url}/v1/stream?snapshot=true'
     tasks       curl -s '{url}/v1/tasks?status=running'
     sources     curl -s {url}/v1/sources
     metrics     curl -s {url}/metrics
+    webhooks    task.succeeded, task.failed and task.deleted go to {receiver.url}
 
   Ctrl-C ends it. What the stream says now:
 """

@@ -38,7 +38,8 @@ class Events:
         where = [reading.filters(request), reading.grant_of(request).bounds]
         limit = reading.limit(request)
         head = self._store.head
-        begin = after = start(reading.once(request, "after"), self._store)
+        # As in every list, `next` may also come back as `cursor`.
+        begin = after = start(reading.once(request, "after") or reading.once(request, "cursor"), self._store)
         events: list[LogEvent] = []
         size = 0
         more = False

@@ -31,6 +31,10 @@ from schemas.rfc3339 import render
 
 log = structlog.get_logger()
 
+#: Shared by everything that has none; never written to.
+_NOTHING: dict[str, int] = {}
+_EVERYTHING = Filter()
+
 
 @dataclass(slots=True)
 class Surroundings:
@@ -64,7 +68,7 @@ class Subscription:
         self.id = id
         self.wanted = wanted
         self.start = self.position = 0
-        self.ahead: dict[str, int] = {}
+        self.ahead: dict[str, int] = _NOTHING
         self.group: Group[Member] | None = None
         self.task: asyncio.Task[None] | None = None
         self._judge()
@@ -161,7 +165,7 @@ class Connection:
         self._room: list[asyncio.Future[None]] = []
         self._notices = 0
         self._stalled = (0, self.opened)
-        self._stopping: set[asyncio.Task[None]] = set()
+        self._stopping: list[asyncio.Task[None]] = []
         self._interval = around.settings.ping if framing is WEBSOCKET else around.settings.heartbeat
         self._beat_due = self.opened + self._interval
 
@@ -170,7 +174,7 @@ class Connection:
     @property
     def bounds(self) -> Filter:
         """What lies outside is never shown."""
-        return self.grant.bounds if self.grant is not None else Filter()
+        return self.grant.bounds if self.grant is not None else _EVERYTHING
 
     def entitle(self, grant: Grant) -> None:
         """Sets, or changes, what the connection may see; what is already sent or waiting stays."""
@@ -264,8 +268,8 @@ class Connection:
             return False
         subscription.detach()
         if subscription.task is not None and not subscription.task.done():
-            self._stopping.add(subscription.task)
-            subscription.task.add_done_callback(self._stopping.discard)
+            self._stopping.append(subscription.task)
+            subscription.task.add_done_callback(self._stopping.remove)
         self.tell("stream.unsubscribed", {"id": id})
         return True
 
@@ -333,7 +337,7 @@ class Connection:
     def _write_rest(self) -> None:
         """Hands everything down, at most the limit of the lane: nobody will look after it later."""
         lane, outlet = self.lane, self.outlet
-        if outlet.closing():
+        if outlet.is_closing():
             return
         try:
             if lane.direct:
@@ -352,7 +356,7 @@ class Connection:
 
     async def settle(self) -> None:
         """Waits for replays to have stopped; after the end."""
-        tasks = [item.task for item in self.subscriptions.values() if item.task is not None] + list(self._stopping)
+        tasks = [item.task for item in self.subscriptions.values() if item.task is not None] + self._stopping
         self.subscriptions.clear()
         if tasks:
             await asyncio.wait(tasks)
@@ -369,10 +373,10 @@ class Connection:
         elif self.grant.expires is not None and wall >= self.grant.expires:
             self.end(stream.EXPIRED)
             return
-        if self.outlet.closing():
+        if self.outlet.is_closing():
             self.on_lost()
             return
-        buffered = self.outlet.buffered()
+        buffered = self.outlet.get_write_buffer_size()
         if not buffered or buffered != self._stalled[0]:
             self._stalled = (buffered, now)
         if now - self._stalled[1] > settings.silence or now - self.heard > settings.silence:

@@ -22,6 +22,8 @@ from gateway.stream.ring import Entry, Ring
 
 #: Seconds between two looks at connections with a backlog.
 _POLL = 0.01
+#: Where so many connections are written to, which takes some milliseconds, events that follow within one go out with it.
+_MANY, _GATHER = 500, 0.001
 
 
 class Member(Protocol):
@@ -72,6 +74,7 @@ class Hub:
         self._dirty: list[Member] = []
         self._backlogged: set[Member] = set()
         self._flush_due = False
+        self._flushing: asyncio.Handle | None = None
         self._poll: asyncio.TimerHandle | None = None
         self._reached: list[tuple[int, asyncio.Future[None]]] = []
         self._received: float | None = None
@@ -84,7 +87,9 @@ class Hub:
         self.ring = Ring(self._ring_bytes, self.head)
 
     def close(self) -> None:
-        """Stops the shared timer. Idempotent."""
+        """Stops the shared timers. Idempotent."""
+        if self._flushing is not None:
+            self._flushing.cancel()
         if self._poll is not None:
             self._poll.cancel()
             self._poll = None
@@ -129,7 +134,7 @@ class Hub:
                 several.setdefault(member, set()).update(entry.event.sequence for entry in wanted)
                 continue
             lane = member.lane
-            if lane.direct_size + lane.buffered + size <= lane.window and not lane.waits:
+            if lane.direct_size + lane.buffered + size <= lane.window and not lane.held:
                 lane.direct.append(joined)
                 lane.direct_size += size
                 given += count
@@ -184,15 +189,43 @@ class Hub:
     def _schedule(self) -> None:
         if not self._flush_due:
             self._flush_due = True
-            self._running().call_soon(self._flush)
+            loop = self._running()
+            many = len(self._dirty) >= _MANY
+            self._flushing = loop.call_later(_GATHER, self._flush) if many else loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         """Writes what this turn of the loop has brought, one write a connection."""
         self._flush_due = False
         members, self._dirty = self._dirty, []
+        pieces: list[bytes] = []
+        data = b""
         for member in members:
             member.dirty = False
-            self.flush(member)
+            lane, outlet = member.lane, member.outlet
+            frames = lane.direct
+            # Nearly all keep up: for them this is all there is to do, and what many get is joined once.
+            if (
+                not frames
+                or lane.held
+                or lane.buffered
+                or member.waiting
+                or outlet.get_write_buffer_size()
+                or outlet.is_closing()
+            ):
+                self.flush(member)
+                continue
+            if frames != pieces:
+                pieces = frames
+                data = frames[0] if len(frames) == 1 else b"".join(frames)
+            lane.direct = []
+            lane.direct_size = 0
+            if lane.sent:
+                self._sent += lane.sent
+                lane.sent = 0
+            try:
+                outlet.write(data)
+            except (OSError, RuntimeError):  # uvloop raises RuntimeError for a transport that closed a moment ago
+                member.on_lost()
         self._metrics.stream_sent.inc(self._sent)
         self._sent = 0
         if self._received is not None:
@@ -202,17 +235,17 @@ class Hub:
     def flush(self, member: Member) -> None:
         """Writes what there is room for, and judges whether the peer keeps up."""
         lane, outlet = member.lane, member.outlet
-        if outlet.closing():
+        if outlet.is_closing():
             member.on_lost()
             return
-        before = outlet.buffered()
+        before = outlet.get_write_buffer_size()
         try:
             if lane.direct and before < lane.window:
                 outlet.write(lane.take_direct())
             if lane.waits:
-                while lane.waits and not lane.direct and outlet.buffered() < lane.window:
+                while lane.waits and not lane.direct and outlet.get_write_buffer_size() < lane.window:
                     outlet.write(lane.take(lane.window, member.conflated))
-                lane.buffered = outlet.buffered()
+                lane.buffered = outlet.get_write_buffer_size()
             else:
                 lane.buffered = before
         except (OSError, RuntimeError):  # uvloop raises RuntimeError for a transport that closed a moment ago

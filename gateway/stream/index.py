@@ -7,6 +7,7 @@ filter cost one comparison. A group is found by the narrowest field it names: ta
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
+from functools import lru_cache
 from typing import Generic, TypeVar
 
 from gateway.stream.framing import Form
@@ -15,6 +16,7 @@ from schemas.filter import Filter, Subject
 MemberT = TypeVar("MemberT", bound=Hashable)
 
 
+@lru_cache(maxsize=1024)  # shared by the connections that ask for the same
 def predicate(wanted: Filter, bounds: Filter, *, redacts: bool) -> Callable[[Subject], bool]:
     """Whether a holder with these bounds, who asked for this, sees an event; the progress view shows events of tasks only."""
     conditions = [item.compile() for item in (wanted, bounds) if not item.is_empty]

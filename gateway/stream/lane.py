@@ -20,6 +20,9 @@ from schemas.event import FINISHED, TYPE_OF_STATUS
 _PROGRESSED: Final = "task.progressed"
 _FOLDING: Final = frozenset({_PROGRESSED, *(TYPE_OF_STATUS[status] for status in FINISHED)})
 
+#: Shared by all lanes in which nothing has waited yet; never written to.
+_NONE: Final[dict[str, int]] = {}
+
 #: Task key, number of folded events, position of the newest of them → bytes of the notice.
 Conflated = Callable[[str, int, int], bytes]
 
@@ -46,11 +49,11 @@ class Lane:
         limit: bytes that may be unsent at all.
         buffered: bytes unsent below the lane when somebody last looked.
         direct: see the module.
+        held: what waits behind `direct`, by place; None where nothing ever did.
         sent: messages taken since the counter was last reset.
     """
 
     __slots__ = (
-        "_items",
         "_next",
         "_progress",
         "_size",
@@ -58,6 +61,7 @@ class Lane:
         "direct",
         "direct_size",
         "full",
+        "held",
         "limit",
         "sent",
         "window",
@@ -71,8 +75,8 @@ class Lane:
         self.direct: list[bytes] = []
         self.direct_size = 0
         self.sent = 0
-        self._items: OrderedDict[int, _Waiting] | None = None
-        self._progress: dict[str, int] = {}
+        self.held: OrderedDict[int, _Waiting] | None = None
+        self._progress: dict[str, int] = _NONE
         self._next = 0
         self._size = 0
 
@@ -89,11 +93,11 @@ class Lane:
     @property
     def waits(self) -> bool:
         """Whether something waits behind `direct`."""
-        return bool(self._items)
+        return bool(self.held)
 
     def put(self, frame: bytes, count: int = 1) -> None:
         """Adds bytes that are never folded, of so many messages."""
-        if not self._items and self.direct_size + len(frame) <= self.window:
+        if not self.held and self.direct_size + len(frame) <= self.window:
             self.direct.append(frame)
             self.direct_size += len(frame)
             self.sent += count
@@ -103,13 +107,13 @@ class Lane:
     def offer(self, frame: bytes, event: LogEvent) -> bool:
         """Adds an event, folding under pressure. Whether an older one was folded away."""
         task, kind = event.task, event.type
-        if task is None or not (self._items or self.unsent + len(frame) > self.window):
+        if task is None or not (self.held or self.unsent + len(frame) > self.window):
             self.put(frame)
             return False
         item = _Waiting(frame, task, event.sequence)
         place = self._progress.pop(task, None)
-        if place is not None and kind in _FOLDING and self.unsent + len(frame) > self.full and self._items is not None:
-            older = self._items.pop(place)
+        if place is not None and kind in _FOLDING and self.unsent + len(frame) > self.full and self.held is not None:
+            older = self.held.pop(place)
             self._size -= len(older.frame)
             item.skipped, item.folded = older.skipped + 1, older.sequence
         self._append(item)
@@ -118,10 +122,10 @@ class Lane:
         return item.skipped > 0
 
     def _append(self, item: _Waiting) -> None:
-        if self._items is None:
-            self._items = OrderedDict()
+        if self.held is None:
+            self.held, self._progress = OrderedDict(), {}
         self._next += 1
-        self._items[self._next] = item
+        self.held[self._next] = item
         self._size += len(item.frame)
 
     def take_direct(self) -> bytes:
@@ -135,8 +139,8 @@ class Lane:
     def take(self, room: int, conflated: Conflated) -> bytes:
         """Joined bytes of what waits, in order: at least one message, no further one once `room` is used up."""
         taken: list[bytes] = []
-        while self._items and room > 0:
-            place, item = self._items.popitem(last=False)
+        while self.held and room > 0:
+            place, item = self.held.popitem(last=False)
             self._size -= len(item.frame)
             if item.task is not None:
                 if self._progress.get(item.task) == place:
@@ -155,5 +159,4 @@ class Lane:
         """Forgets everything that is not sent yet."""
         self.direct = []
         self.direct_size = self._size = 0
-        self._items = None
-        self._progress.clear()
+        self.held, self._progress = None, _NONE

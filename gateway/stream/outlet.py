@@ -19,47 +19,19 @@ from gateway.stream import framing
 
 
 class Outlet(Protocol):
-    """Where a connection's bytes go."""
+    """Where a connection's bytes go. The names are those of `asyncio.WriteTransport`, so that a transport is an outlet itself."""
 
     def write(self, data: bytes, /) -> None:
         """Hands bytes over; never blocks. Raises RuntimeError or OSError where the peer is gone."""
 
-    def buffered(self) -> int:
+    def get_write_buffer_size(self) -> int:
         """Bytes handed over and not yet taken by the operating system."""
 
-    def closing(self) -> bool:
+    def is_closing(self) -> bool:
         """Whether nothing can be written any more."""
 
     def abort(self) -> None:
         """Drops the connection and what it has not sent."""
-
-    async def drained(self) -> None:
-        """Returns once nothing waits that aiohttp's own methods would overtake."""
-
-    async def close(self) -> None:
-        """Lets go of what the outlet itself holds; the connection is closed by its driver."""
-
-
-class TransportOutlet:
-    """Straight to the transport: its own bound methods, nothing between."""
-
-    __slots__ = ("_transport", "buffered", "closing", "write")
-
-    def __init__(self, transport: asyncio.WriteTransport) -> None:
-        self._transport = transport
-        self.write: Callable[[bytes], None] = transport.write
-        self.buffered: Callable[[], int] = transport.get_write_buffer_size
-        self.closing: Callable[[], bool] = transport.is_closing
-
-    def abort(self) -> None:
-        """See `Outlet`."""
-        self._transport.abort()
-
-    async def drained(self) -> None:
-        """See `Outlet`."""
-
-    async def close(self) -> None:
-        """See `Outlet`."""
 
 
 class QueuedOutlet:
@@ -88,11 +60,11 @@ class QueuedOutlet:
         self._wake.set()
         self._empty.clear()
 
-    def buffered(self) -> int:
+    def get_write_buffer_size(self) -> int:
         """See `Outlet`."""
         return self._size
 
-    def closing(self) -> bool:
+    def is_closing(self) -> bool:
         """See `Outlet`."""
         return self._failed or (self._transport is not None and self._transport.is_closing())
 
@@ -106,7 +78,7 @@ class QueuedOutlet:
                     await self._send(data)
                     self._size -= len(data)
                 self._empty.set()
-        except (OSError, RuntimeError):  # the peer is gone, which `closing` tells
+        except (OSError, RuntimeError):  # the peer is gone, which `is_closing` tells
             self._failed = True
             self._empty.set()
 
@@ -121,22 +93,34 @@ class QueuedOutlet:
             self._transport.close()
 
     async def drained(self) -> None:
-        """See `Outlet`."""
+        """Returns once everything was sent, or cannot be any more."""
         await self._empty.wait()
 
     async def close(self) -> None:
-        """See `Outlet`."""
+        """Ends the task; the connection is closed by its driver."""
         self._task.cancel()
         await asyncio.wait([self._task])
 
 
-def direct(request: web.Request) -> TransportOutlet | None:
-    """The fast outlet, where the transport of the request has what it needs."""
+def direct(request: web.Request) -> Outlet | None:
+    """The fast outlet: the transport of the request itself, where it has what is needed."""
     transport = request.transport
     needed = ("write", "get_write_buffer_size", "is_closing", "abort")
     if transport is None or not all(hasattr(transport, name) for name in needed):
         return None
-    return TransportOutlet(transport)
+    return transport
+
+
+async def drained(outlet: Outlet) -> None:
+    """Returns once nothing waits that aiohttp's own methods would overtake."""
+    if isinstance(outlet, QueuedOutlet):
+        await outlet.drained()
+
+
+async def close(outlet: Outlet) -> None:
+    """Lets go of what the outlet itself holds; the connection is closed by its driver."""
+    if isinstance(outlet, QueuedOutlet):
+        await outlet.close()
 
 
 def of_websocket(request: web.Request, socket: web.WebSocketResponse) -> QueuedOutlet:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from pydantic import ValidationError
 
@@ -60,7 +61,13 @@ def parse(query: Iterable[tuple[str, str]], last_event_id: str | None = None) ->
             after = resume.parse(last_event_id)
         except ValueError:
             after = resume.UNKNOWN
-    return Ask(wanted, after, snapshot, implicit=subscribe is None)
+    return Ask(_shared(wanted), after, snapshot, implicit=subscribe is None)
+
+
+@lru_cache(maxsize=1024)
+def _shared(wanted: Filter) -> Filter:
+    """The same object for equal filters: thousands of connections hold them."""
+    return wanted
 
 
 def _single(pairs: list[tuple[str, str]], name: str) -> str | None:

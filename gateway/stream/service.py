@@ -10,6 +10,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Protocol
 
 import structlog
@@ -33,6 +34,12 @@ log = structlog.get_logger()
 _STEP = 0.02
 #: Close codes that are worth a label of their own: ours, and those of RFC 6455 that clients use.
 _LABELS = frozenset({*stream.CLOSES, 1000, 1001, 1002, 1003, 1005, 1006, 1007, 1011})
+
+
+@lru_cache(maxsize=1024)
+def _shared(grant: Grant) -> Grant:
+    """The same object for equal grants: thousands of connections hold them."""
+    return grant
 
 
 class Authenticator(Protocol):
@@ -77,6 +84,8 @@ class StreamService:
         self._authenticator = authenticator
         self._token_of = token_of
         self._permits = permits
+        #: how many connections there have been
+        self.admitted = 0
         self._connections: set[Connection] = set()
         self._holders: dict[Connection, str] = {}
         self._per_holder: Counter[str] = Counter()
@@ -206,7 +215,7 @@ class StreamService:
         """Whose request it is; None for a WebSocket that is yet to authenticate."""
         token = self._token_of(request)
         try:
-            return await self._authenticator.authenticate(token)
+            return _shared(await self._authenticator.authenticate(token))
         except Refused as refusal:
             if token is None and websocket and refusal.status == 401:
                 return None
@@ -231,6 +240,7 @@ class StreamService:
 
     def _admit(self, connection: Connection, grant: Grant | None, ask: query.Ask) -> Dialogue:
         self._connections.add(connection)
+        self.admitted += 1
         self._empty.clear()
         self._metrics.stream_connections.set(len(self._connections))
         dialogue = Dialogue(connection, ask, self._authenticator.authenticate, self._claim)

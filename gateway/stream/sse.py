@@ -57,7 +57,7 @@ async def serve(
             await connection.settle()
         finally:
             leave(connection, connection.ending.code if connection.ending is not None else ABNORMAL)
-            await way.close()
+            await outlet.close(way)
     return response
 
 
@@ -65,10 +65,10 @@ async def _finish(response: web.StreamResponse, way: outlet.Outlet, grace: float
     """Ends the body, bounded; a client that takes nothing is dropped."""
     try:
         async with asyncio.timeout(grace):
-            await way.drained()
-            if not way.closing():
+            await outlet.drained(way)
+            if not way.is_closing():
                 await response.write_eof()
-            while way.buffered() and not way.closing():  # noqa: ASYNC110 - transports do not tell when they are empty
+            while way.get_write_buffer_size() and not way.is_closing():  # noqa: ASYNC110 - transports do not tell when they are empty
                 await asyncio.sleep(grace / 20)
     except TimeoutError:
         way.abort()

@@ -62,7 +62,7 @@ async def serve(
             for task in finishing:
                 task.cancel()
             leave(connection, connection.ending.code if connection.ending is not None else code)
-            await way.close()
+            await outlet.close(way)
 
 
 async def _read(socket: web.WebSocketResponse, connection: Connection, dialogue: Dialogue) -> int:
@@ -98,11 +98,11 @@ async def _close(socket: web.WebSocketResponse, way: outlet.Outlet, close: strea
     """The closing handshake, bounded; a peer that takes nothing is dropped."""
     try:
         async with asyncio.timeout(grace):
-            await way.drained()
+            await outlet.drained(way)
             await socket.close(code=close.code, message=close.reason.encode())
     except TimeoutError:
         way.abort()
     except (OSError, RuntimeError) as error:
         log.debug("stream_close_failed", error=type(error).__name__)
-    if way.buffered():
+    if way.get_write_buffer_size():
         way.abort()

@@ -18,7 +18,6 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
-    model_validator,
 )
 
 from gateway.webhooks import guard, schedule, signing
@@ -45,6 +44,9 @@ class EndpointConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", description="unique; label of metrics")]
+    # before the URL, which is judged by them
+    allow_private: bool = Field(default=False, description="may connect to addresses that are not public")
+    allow_http: bool = Field(default=False, description="may use plain http:// to public addresses")
     url: Annotated[
         str, Field(min_length=1, max_length=2048, repr=False, description="http or https, no user information")
     ]
@@ -66,8 +68,6 @@ class EndpointConfig(BaseModel):
     progress: Literal["every", "latest", "none"] = Field(
         default="every", description="every progress event, only the newest of those that wait, or none"
     )
-    allow_private: bool = Field(default=False, description="may connect to addresses that are not public")
-    allow_http: bool = Field(default=False, description="may use plain http:// to public addresses")
     enabled: bool = True
 
     @field_validator(*FIELDS, mode="before")
@@ -102,12 +102,17 @@ class EndpointConfig(BaseModel):
             seen.add(lower)
         return value
 
-    @model_validator(mode="after")
-    def _reachable(self) -> EndpointConfig:
-        why = _url_objection(self.url, allow_private=self.allow_private, allow_http=self.allow_http)
+    @field_validator("url")
+    @classmethod
+    def _reachable(cls, value: str, info: ValidationInfo) -> str:
+        why = _url_objection(
+            value,
+            allow_private=info.data.get("allow_private", False),
+            allow_http=info.data.get("allow_http", False),
+        )
         if why is not None:
-            raise ValueError(f"url: {why}")
-        return self
+            raise ValueError(why)
+        return value
 
     @property
     def where(self) -> Filter:
@@ -135,7 +140,7 @@ def _url_objection(url: str, *, allow_private: bool, allow_http: bool) -> str | 
     except ValueError:
         return "it cannot be read as a URL"
     if parts.scheme not in ("http", "https") or not host:
-        return "it starts with https:// (or http://) and a host"
+        return "must start with https:// (or http://) and a host"
     if parts.raw_user is not None or parts.raw_password is not None:
         return "user information does not belong in it; use headers"
     if "#" in url:

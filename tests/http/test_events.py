@@ -149,3 +149,11 @@ async def test_a_bad_parameter_is_named(client: TestClient, query: str, name: st
     """400 with the name of the parameter."""
     async with client.get(f"/v1/events?{query}", headers=READER) as response:
         assert fields(await problem_of(response, 400, "invalid_parameter")) == [name]
+
+
+async def test_next_may_come_back_as_cursor(client: TestClient, world: World) -> None:
+    """A client that pages every list in the same way once got the first page for ever."""
+    world.log(*(task_event(number, "studio/t1") for number in range(1, 6)))
+    first = await get(client, "limit=2")
+    second = await get(client, f"limit=2&cursor={first['next']}")
+    assert sequences(first) + sequences(second) == [1, 2, 3, 4]

@@ -90,7 +90,7 @@ async def test_rights_that_shrink_during_a_snapshot() -> None:
 
 
 async def test_queued_outlet_fails_quietly() -> None:
-    """A peer that goes away during a send shows in `closing`; an aborted outlet holds nothing."""
+    """A peer that goes away during a send shows in `is_closing`; an aborted outlet holds nothing."""
 
     async def send(data: bytes) -> None:
         raise ConnectionResetError
@@ -99,7 +99,7 @@ async def test_queued_outlet_fails_quietly() -> None:
     failing.write(b"x")
     async with asyncio.timeout(5):
         await failing.drained()
-    assert failing.closing()
+    assert failing.is_closing()
     await failing.close()
 
     async def never(data: bytes) -> None:
@@ -108,10 +108,10 @@ async def test_queued_outlet_fails_quietly() -> None:
     stuck = outlet.QueuedOutlet(never, None, "stream-outlet")
     stuck.write(b"x")
     await asyncio.sleep(0)
-    assert stuck.buffered() == 1
+    assert stuck.get_write_buffer_size() == 1
     stuck.abort()
     await stuck.close()
-    assert stuck.closing()
+    assert stuck.is_closing()
 
 
 async def test_the_process_is_full() -> None:

@@ -39,10 +39,10 @@ class Wire:
             self.untaken.append(payload)
             self.size += len(payload)
 
-    def buffered(self) -> int:
+    def get_write_buffer_size(self) -> int:
         return self.size
 
-    def closing(self) -> bool:
+    def is_closing(self) -> bool:
         return self.cut
 
     def abort(self) -> None:

@@ -62,14 +62,14 @@ async def test_a_client_that_never_reads_is_cut(accept: str | None) -> None:
                     gateway.publish("task.started", pad=1000)
                     count += 1
                     await asyncio.sleep(0)
-                    greatest = max(greatest, connection.lane.size + connection.outlet.buffered())
+                    greatest = max(greatest, connection.lane.size + connection.outlet.get_write_buffer_size())
             assert greatest < BUFFER + 8192
             assert sequences([await healthy.next() for _ in range(count)]) == list(range(1, count + 1))
             async with asyncio.timeout(5):
                 while gateway.service.connections > 1:
                     await asyncio.sleep(0.01)
             assert gateway.metrics.stream_closed.labels("4208")._value.get() == 1
-            assert connection.outlet.closing()
+            assert connection.outlet.is_closing()
         writer.transport.abort()
 
 
