@@ -3,7 +3,7 @@
 The server under test is a started process on core 0; the load client (`wsload.c`), the upstream that the events come from and
 the publishers of the peers are on core 1. Cost is the server's own CPU clock, all threads, over frames that the client has
 read. `mainstem run` is the whole way (upstream frame, normalizing, fsynced log, stream); `unstored` is the same gateway with
-a list in memory for its log. Peers: nats-server (WebSocket), nginx with nchan, and a C loop of send(); which are missing is said.
+a list in memory for its log. Peers: nats-server (WebSocket), nginx with nchan, a C loop of send(); missing ones are named.
 All on loopback, which charges most of the receiving to the sender.
 """
 
@@ -209,8 +209,7 @@ async def _nats(program: str, directory: Path, size: int) -> AsyncIterator[Serve
     port, plain = _free_port(), _free_port()
     config = directory / "nats.conf"
     config.write_text(
-        f"listen: 127.0.0.1:{plain}\nmax_connections: 20000\n"
-        f"websocket {{ listen: '127.0.0.1:{port}', no_tls: true }}\n"
+        f"listen: 127.0.0.1:{plain}\nmax_connections: 20000\nwebsocket {{ listen: '127.0.0.1:{port}', no_tls: true }}\n"
     )
     async with _process(program, "-c", str(config), GOMAXPROCS="1") as process:
         reader, writer = await _connect(plain)
@@ -228,9 +227,7 @@ async def _nats(program: str, directory: Path, size: int) -> AsyncIterator[Serve
 
         pongs = asyncio.create_task(answer(), name="bench-nats")
         try:
-            yield Server(
-                f"ws://127.0.0.1:{port}/", process.pid, publish, r'CONNECT {"verbose":false}\r\nSUB x 1\r\n'
-            )
+            yield Server(f"ws://127.0.0.1:{port}/", process.pid, publish, r'CONNECT {"verbose":false}\r\nSUB x 1\r\n')
         finally:
             pongs.cancel()
             writer.close()
@@ -287,7 +284,13 @@ class Load:
 
     @asynccontextmanager
     async def crowd(
-        self, server: Server, connections: int, *, query: str = "", seconds: float = WINDOW, options: tuple[str, ...] = ()
+        self,
+        server: Server,
+        connections: int,
+        *,
+        query: str = "",
+        seconds: float = WINDOW,
+        options: tuple[str, ...] = (),
     ) -> AsyncIterator[asyncio.Task[dict[str, Any]]]:
         """So many connections, once all of them are open; the task answers with the figures."""
         first = () if server.first is None else ("-B", server.first)
@@ -369,9 +372,7 @@ async def _few_of_many(load: Load, server: Server) -> Figures:
     figures: Figures = {}
     rate = 200.0
     for connections in (100, CROWD):
-        async with load.crowd(
-            server, connections - 10, query="&task=jobs/other-{i}", seconds=60, options=("-t", "40")
-        ):
+        async with load.crowd(server, connections - 10, query="&task=jobs/other-{i}", seconds=60, options=("-t", "40")):
             for _ in range(ROUNDS):
                 quiet = await load.run(server, 10, None, options=("-u",))
                 busy = await load.run(server, 10, (rate, 1), options=COUNTED)
@@ -390,7 +391,9 @@ async def _views(load: Load, server: Server) -> Figures:
     half = CONNECTIONS // 2
     for _ in range(ROUNDS):
         for name, token in (("one view", "full"), ("two views", "part")):
-            async with load.crowd(server, half, query=f"{tasks}&token=full", options=COUNTED, seconds=WINDOW + 1) as first:
+            async with load.crowd(
+                server, half, query=f"{tasks}&token=full", options=COUNTED, seconds=WINDOW + 1
+            ) as first:
                 answer = await load.run(server, half, SINGLE, query=f"{tasks}&token={token}", options=COUNTED)
                 await first
             figures.setdefault(name, []).append(_cost({**answer, "msgs": 2 * answer["msgs"]}))
@@ -412,7 +415,7 @@ async def _pauses(load: Load, server: Server) -> tuple[float, float]:
         await answer
     os.kill(server.pid, signal.SIGUSR1)
     said = await _said(server.output, "pauses")
-    print(said["longest"],file=sys.stderr) if os.environ.get("DBG") else None; return max(said["longest"]), said["full"]
+    return max(said["longest"]), said["full"]
 
 
 # --- the whole -------------------------------------------------------------------------------------------------------
@@ -422,6 +425,11 @@ def _compile(compiler: str, directory: Path, name: str) -> Path:
     program = directory / name
     subprocess.run([compiler, "-O2", "-o", str(program), str(_HERE / f"{name}.c")], check=True)
     return program
+
+
+def _nginx() -> str | None:
+    """Where nginx is, if it can load nchan."""
+    return shutil.which("nginx") if _NCHAN.exists() else None
 
 
 async def _size(load: Load, server: Server) -> int:
@@ -439,13 +447,15 @@ async def _measure(compiler: str, directory: Path) -> list[Row]:
         async with AsyncExitStack() as stack:
             servers = {
                 "mainstem": await stack.enter_async_context(_gateway(upstream, directory, "gateway", "whole")),
-                "unstored": await stack.enter_async_context(_gateway(upstream, directory, "bench.unstored", "unstored")),
+                "unstored": await stack.enter_async_context(
+                    _gateway(upstream, directory, "bench.unstored", "unstored")
+                ),
             }
             size = await _size(load, servers["mainstem"])
-            nats, nginx = shutil.which("nats-server"), shutil.which("nginx")
+            nats, nginx = shutil.which("nats-server"), _nginx()
             if nats is not None:
                 servers["nats-server"] = await stack.enter_async_context(_nats(nats, directory, size))
-            if nginx is not None and _NCHAN.exists():
+            if nginx is not None:
                 servers["nchan"] = await stack.enter_async_context(_nchan(nginx, directory, size))
             for name in ("nats-server", "nchan"):
                 if name not in servers:
@@ -479,12 +489,12 @@ async def _crowded(load: Load, upstream: Upstream, directory: Path, nats: str | 
         Row(f"an event for 10 of {CROWD}, unstored", few[f"{CROWD}"], "us", "≤ 1.3x", "for 10 of 100", few["100"])
     )
     rows.append(Row(f"quiet, {CROWD} connections", few[f"{CROWD} quiet"], "% CPU"))
-    tokens = "auth: {mode: jwt, tokens: [{token: full, scope: 'events:read'}, {token: part, scope: 'events:read:progress'}]}"
+    tokens = (
+        "auth: {mode: jwt, tokens: [{token: full, scope: 'events:read'}, {token: part, scope: 'events:read:progress'}]}"
+    )
     async with _gateway(upstream, directory, "bench.unstored", "views", tokens) as server:
         views = await _views(load, server)
-    rows.append(
-        Row("frame, two views (unstored)", views["two views"], "us", "≤ 1.1x", "one view", views["one view"])
-    )
+    rows.append(Row("frame, two views (unstored)", views["two views"], "us", "≤ 1.1x", "one view", views["one view"]))
     return rows
 
 

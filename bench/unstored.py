@@ -97,18 +97,18 @@ class Pauses:
 
     def _watch(self, phase: str, info: dict[str, Any]) -> None:
         if phase == "start":
-            self._began = time.perf_counter()
+            self._began = time.thread_time()
         else:
-            spent = (time.perf_counter() - self._began) * 1000
+            spent = (time.thread_time() - self._began) * 1000
             generation = int(info["generation"])
             self._longest[generation] = max(self._longest[generation], spent)
 
     def _say(self, number: int, frame: FrameType | None) -> None:
         """The longest so far by generation, and what a full collection takes now; the count begins anew."""
         longest = list(self._longest)
-        began = time.perf_counter()
+        began = time.thread_time()
         gc.collect()
-        full = (time.perf_counter() - began) * 1000
+        full = (time.thread_time() - began) * 1000
         self._longest = [0.0, 0.0, 0.0]
         print(json.dumps({"event": "pauses", "longest": longest, "full": full}), flush=True)
 

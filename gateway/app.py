@@ -133,6 +133,7 @@ class Gateway:
             metrics=metrics,
             settings=StreamSettings(
                 buffer=server.stream_buffer,
+                compression=server.compression == "shared",
                 connections=server.max_connections,
                 per_holder=server.max_connections_per_token,
                 per_address=server.max_connections_per_address or server.max_connections,

@@ -15,7 +15,7 @@ from typing import Any
 
 #: Allocations between two searches among the youngest, and how many of those make one among what survived the first:
 #: about 3,000 objects, two milliseconds. The last value is Python's own.
-THRESHOLDS = (300, 4, 20)
+THRESHOLDS = (700, 4, 10)
 #: Connections that have come since the last time make it worth setting aside what survived.
 WAVE = 25
 #: After so many have come, and while at most so many are there, what was set aside is looked at again.

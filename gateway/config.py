@@ -70,6 +70,9 @@ class Server(Section):
         Field(description="origins of browser pages that may connect, instead of the server's own"),
     ] = ()
     stream_buffer: Annotated[int, Field(ge=4096, le=1 << 30, description="bytes waiting per connection")] = 1 << 20
+    compression: Annotated[
+        Literal["off", "shared"], Field(description="permessage-deflate, each event compressed once for everybody")
+    ] = "off"
     drain_timeout: Annotated[Seconds, Field(le=3600, description="how long a shutdown may take")] = 10.0
     max_connections: Annotated[Count, Field(description="streams in all")] = 50_000
     max_connections_per_token: Annotated[Count, Field(description="streams of one holder of a token")] = 10_000

@@ -104,9 +104,10 @@ class Authenticate(_Command):
 
 
 class Ping(_Command):
-    """Asks for `stream.pong`."""
+    """Asks for `stream.pong`, which has the same `id`."""
 
     op: Literal["ping"]
+    id: Annotated[StrictStr, Field(max_length=128)] | None = None
 
 
 Command = Subscribe | Unsubscribe | Authenticate | Ping
@@ -170,6 +171,8 @@ class Conflated(Model):
 
 class Pong(Model):
     """`data` of `stream.pong`."""
+
+    id: str | None = None
 
 
 class Closing(Model):

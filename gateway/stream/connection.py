@@ -18,7 +18,7 @@ from gateway.access import Grant
 from gateway.clock import Clock
 from gateway.store.api import Store, TaskRow
 from gateway.stream import replay, resume
-from gateway.stream.framing import WEBSOCKET, Form, Framing, form_of
+from gateway.stream.framing import PING, Form, Framing, form_of
 from gateway.stream.hub import Hub, Member
 from gateway.stream.index import Group, predicate
 from gateway.stream.lane import Lane
@@ -166,7 +166,7 @@ class Connection:
         self._notices = 0
         self._stalled = (0, self.opened)
         self._stopping: list[asyncio.Task[None]] = []
-        self._interval = around.settings.ping if framing is WEBSOCKET else around.settings.heartbeat
+        self._interval = around.settings.ping if framing.beat is PING else around.settings.heartbeat
         self._beat_due = self.opened + self._interval
 
     # --- what it may see ----------------------------------------------------------------------------------------------

@@ -99,7 +99,7 @@ class Dialogue:
             case stream.Authenticate():
                 await self._renew(command.token)
             case stream.Ping():
-                connection.tell("stream.pong", {})
+                connection.tell("stream.pong", {} if command.id is None else {"id": command.id})
 
     def _subscribe(self, command: stream.Subscribe) -> None:
         connection, id = self._connection, command.id

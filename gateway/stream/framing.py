@@ -11,6 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gateway.stream import views
+from gateway.stream.deflate import Compressor
+
+#: Shorter messages are not compressed: that would save less than a packet, and the notices, which are not shared, are short.
+SMALL = 600
+_compress = Compressor().compress
 
 #: Payloads longer than this need more than one byte for their length (RFC 6455, section 5.2).
 _SHORT, _MEDIUM = 125, 0xFFFF
@@ -25,9 +30,23 @@ def text_frame(payload: bytes) -> bytes:
     return _frame(0x81, payload)
 
 
+def deflated_frame(payload: bytes) -> bytes:
+    """The same, compressed where that helps (RFC 7692, section 7.2.1)."""
+    if len(payload) >= SMALL:
+        data = _compress(payload)
+        if len(data) < len(payload):
+            return _frame(0xC1, data)
+    return text_frame(payload)
+
+
 def pong_frame(payload: bytes) -> bytes:
     """The answer to a ping, with its payload of at most 125 bytes (RFC 6455, section 5.5.3)."""
     return _frame(0x8A, payload)
+
+
+def close_frame(code: int, reason: str) -> bytes:
+    """The frame that begins or answers the closing handshake (RFC 6455, section 5.5.1); reasons are short."""
+    return _frame(0x88, struct.pack("!H", code) + reason.encode())
 
 
 def _frame(head: int, payload: bytes) -> bytes:
@@ -40,7 +59,7 @@ def _frame(head: int, payload: bytes) -> bytes:
 
 
 def payloads(frames: bytes) -> list[tuple[int, bytes]]:
-    """Opcode and payload of each of some joined frames that `text_frame`, `pong_frame` and `PING` made."""
+    """Opcode and payload of each of some joined frames made here, short of compressed ones."""
     found, at = [], 0
     while at < len(frames):
         opcode, size = frames[at] & 0x0F, frames[at + 1]
@@ -90,11 +109,17 @@ def _websocket(body: bytes, kind: str, sequence: int | None, retry: int | None) 
     return text_frame(body)
 
 
+def _deflated(body: bytes, kind: str, sequence: int | None, retry: int | None) -> bytes:
+    return deflated_frame(body)
+
+
 def _chunked(body: bytes, kind: str, sequence: int | None, retry: int | None) -> bytes:
     return chunk(sse_block(body, kind, sequence, retry))
 
 
 WEBSOCKET = Framing("websocket", _websocket, PING)
+#: WebSocket with shared compression.
+WEBSOCKET_DEFLATED = Framing("websocket_deflated", _deflated, PING)
 #: SSE in an HTTP/1.1 response.
 SSE_CHUNKED = Framing("sse_chunked", _chunked, chunk(HEARTBEAT))
 #: SSE in a response that ends with its connection (HTTP/1.0), or whose chunks somebody else makes.
@@ -117,7 +142,9 @@ class Form:
 FORMS = tuple(
     Form(index, redacts, framing)
     for index, (redacts, framing) in enumerate(
-        (redacts, framing) for redacts in (False, True) for framing in (WEBSOCKET, SSE_CHUNKED, SSE_PLAIN)
+        (redacts, framing)
+        for redacts in (False, True)
+        for framing in (WEBSOCKET, WEBSOCKET_DEFLATED, SSE_CHUNKED, SSE_PLAIN)
     )
 )
 

@@ -17,9 +17,12 @@ from aiohttp import WSMsgType, web
 
 from gateway.stream import framing
 
+#: Seconds between two looks at what a closing connection has not taken yet.
+_LOOK = 0.05
+
 
 class Outlet(Protocol):
-    """Where a connection's bytes go. The names are those of `asyncio.WriteTransport`, so that a transport is an outlet itself."""
+    """Where a connection's bytes go. Named as in `asyncio.WriteTransport`, so that a transport is an outlet itself."""
 
     def write(self, data: bytes, /) -> None:
         """Hands bytes over; never blocks. Raises RuntimeError or OSError where the peer is gone."""
@@ -115,6 +118,12 @@ async def drained(outlet: Outlet) -> None:
     """Returns once nothing waits that aiohttp's own methods would overtake."""
     if isinstance(outlet, QueuedOutlet):
         await outlet.drained()
+
+
+async def emptied(outlet: Outlet) -> None:
+    """Returns once the operating system has taken everything; transports do not tell, so it is looked for."""
+    while outlet.get_write_buffer_size():  # noqa: ASYNC110 - there is no event to wait for
+        await asyncio.sleep(_LOOK)
 
 
 async def close(outlet: Outlet) -> None:

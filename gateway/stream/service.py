@@ -181,7 +181,7 @@ class StreamService:
         if request.method != "GET":
             raise Refused(405, "method_not_allowed", "The stream is read with GET.")
         if request.headers.get("Upgrade", "").strip().lower() == "websocket":
-            socket = websocket.response(self._around)
+            socket = websocket.response(request, self._around)
             if not socket.can_prepare(request):
                 raise Refused(400, "bad_handshake", "The WebSocket handshake is not valid (RFC 6455, section 4.2.1).")
             return socket

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from schemas.stream import TOO_SLOW, Close
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamSettings:
@@ -19,13 +21,14 @@ class StreamSettings:
         ping: interval of WebSocket pings.
         heartbeat: interval of SSE comments.
         silence: after which a peer that answers no ping, or takes no byte of what waits for it, is dead.
-        grace: time for a close to be written and answered.
+        grace: time for a close to be written and answered; `silence` where the peer was too slow.
         reconnect: the longest wait that `stream.closing` asks for.
         command_rate: commands and pings a second, on average.
         command_burst: commands and pings at once.
         malformed: malformed commands in a row that end the connection.
         sweep: interval of the shared timer behind all of these.
         reads: replays and snapshots that read the store at the same time.
+        compression: agree on compressed messages with WebSocket clients that can take shared ones; needs `direct`.
         direct: write to the transports of the requests; off: through the methods of aiohttp.
     """
 
@@ -45,4 +48,9 @@ class StreamSettings:
     malformed: int = 10
     sweep: float = 0.5
     reads: int = 16
+    compression: bool = False
     direct: bool = True
+
+    def patience(self, close: Close | None) -> float:
+        """Seconds that a close may take. Who was too slow has a backlog to take before the close can be read."""
+        return self.silence if close is TOO_SLOW else self.grace

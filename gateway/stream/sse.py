@@ -53,7 +53,7 @@ async def serve(
     finally:
         connection.on_lost()
         try:
-            await _finish(response, way, around.settings.grace)
+            await _finish(response, way, around.settings.patience(connection.ending))
             await connection.settle()
         finally:
             leave(connection, connection.ending.code if connection.ending is not None else ABNORMAL)
@@ -61,15 +61,14 @@ async def serve(
     return response
 
 
-async def _finish(response: web.StreamResponse, way: outlet.Outlet, grace: float) -> None:
+async def _finish(response: web.StreamResponse, way: outlet.Outlet, patience: float) -> None:
     """Ends the body, bounded; a client that takes nothing is dropped."""
     try:
-        async with asyncio.timeout(grace):
+        async with asyncio.timeout(patience):
             await outlet.drained(way)
             if not way.is_closing():
                 await response.write_eof()
-            while way.get_write_buffer_size() and not way.is_closing():  # noqa: ASYNC110 - transports do not tell when they are empty
-                await asyncio.sleep(grace / 20)
+            await outlet.emptied(way)
     except TimeoutError:
         way.abort()
     except (OSError, RuntimeError) as error:

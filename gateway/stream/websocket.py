@@ -11,6 +11,7 @@ from aiohttp import WebSocketError, WSMsgType, web
 from gateway.stream import framing, outlet
 from gateway.stream.connection import Connection, Surroundings
 from gateway.stream.dialogue import Dialogue
+from gateway.stream.handshake import SharedCompression
 from schemas import stream
 
 log = structlog.get_logger()
@@ -19,12 +20,14 @@ log = structlog.get_logger()
 ABNORMAL = 1006
 
 
-def response(around: Surroundings) -> web.WebSocketResponse:
+def response(request: web.Request, around: Surroundings) -> web.WebSocketResponse:
     """A WebSocket that is not prepared yet. Pings are ours, and messages of exactly the greatest size pass."""
-    return web.WebSocketResponse(
+    shared = around.settings.compression and around.settings.direct and outlet.direct(request) is not None
+    return (SharedCompression if shared else web.WebSocketResponse)(
         protocols=(stream.SUBPROTOCOL,),
         compress=False,
         autoping=False,
+        autoclose=False,
         max_msg_size=stream.MAX_COMMAND + 1,
         timeout=around.settings.grace,
     )
@@ -40,33 +43,41 @@ async def serve(
     """Upgrades the request and serves it to its end; `leave` gets the close code."""
     await socket.prepare(request)
     way = (around.settings.direct and outlet.direct(request)) or outlet.of_websocket(request, socket)
-    finishing: list[asyncio.Task[None]] = []
+    loop = asyncio.get_running_loop()
+    deadline: list[asyncio.TimerHandle] = []
 
     def finish(connection: Connection) -> None:
-        if connection.ending is not None:
-            closing = _close(socket, way, connection.ending, around.settings.grace)
-            finishing.append(asyncio.get_running_loop().create_task(closing, name=f"stream-close-{connection.session}"))
+        """Says why, behind all that was handed down, and gives the peer some time to take it and to answer."""
+        close = connection.ending
+        if close is not None:
+            _write(connection, framing.close_frame(close.code, close.reason))
+            deadline.append(loop.call_later(around.settings.patience(close), way.abort))
 
-    connection = Connection(around, framing.WEBSOCKET, way, request.remote or "", finish)
+    form = framing.WEBSOCKET_DEFLATED if socket.compress else framing.WEBSOCKET
+    connection = Connection(around, form, way, request.remote or "", finish)
     code = ABNORMAL
     try:
         dialogue = admit(connection)
         code = await _read(socket, connection, dialogue)
     finally:
         connection.on_lost()
+        for timer in deadline:
+            timer.cancel()
         try:
-            if finishing:
-                await asyncio.wait(finishing)
             await connection.settle()
         finally:
-            for task in finishing:
-                task.cancel()
             leave(connection, connection.ending.code if connection.ending is not None else code)
             await outlet.close(way)
+            if request.transport is not None:
+                request.transport.close()
 
 
 async def _read(socket: web.WebSocketResponse, connection: Connection, dialogue: Dialogue) -> int:
-    """Reads until the end; returns the close code that the peer sent, or that aiohttp chose for it."""
+    """Reads until the end; returns the close code that the peer sent, or that aiohttp chose for it.
+
+    Goes on after our own close until the peer answers it: a connection that is closed with bytes unread is reset, and takes
+    the close frame with it.
+    """
     clock = connection.around.clock
     while True:
         message = await socket.receive()
@@ -80,6 +91,8 @@ async def _read(socket: web.WebSocketResponse, connection: Connection, dialogue:
             case WSMsgType.PONG:
                 continue
             case WSMsgType.CLOSE:
+                if connection.ending is None:
+                    await socket.close(code=1000, drain=False)  # the answer
                 return int(message.data or 1005)
             case WSMsgType.ERROR if isinstance(message.data, WebSocketError):
                 return int(message.data.code)
@@ -88,21 +101,14 @@ async def _read(socket: web.WebSocketResponse, connection: Connection, dialogue:
 
 
 def _pong(connection: Connection, payload: bytes) -> None:
-    try:
-        connection.outlet.write(framing.pong_frame(payload))
-    except (OSError, RuntimeError):  # the peer is gone; the reader is about to find out
+    if not _write(connection, framing.pong_frame(payload)):
         connection.on_lost()
 
 
-async def _close(socket: web.WebSocketResponse, way: outlet.Outlet, close: stream.Close, grace: float) -> None:
-    """The closing handshake, bounded; a peer that takes nothing is dropped."""
+def _write(connection: Connection, frame: bytes) -> bool:
+    """Writes a control frame; False where the peer is gone, which the reader is about to find out."""
     try:
-        async with asyncio.timeout(grace):
-            await outlet.drained(way)
-            await socket.close(code=close.code, message=close.reason.encode())
-    except TimeoutError:
-        way.abort()
-    except (OSError, RuntimeError) as error:
-        log.debug("stream_close_failed", error=type(error).__name__)
-    if way.get_write_buffer_size():
-        way.abort()
+        connection.outlet.write(frame)
+    except (OSError, RuntimeError):
+        return False
+    return True

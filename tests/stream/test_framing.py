@@ -38,6 +38,7 @@ def test_line_breaks_in_the_body_stay_inside_the_event(gap: bytes) -> None:
 def test_chunks_and_forms() -> None:
     """A chunk carries its length in hexadecimal; each framing has one form for each view."""
     assert framing.chunk(b"x" * 16) == b"10\r\n" + b"x" * 16 + b"\r\n"
-    assert [form.index for form in framing.FORMS] == list(range(6))
+    assert [form.index for form in framing.FORMS] == list(range(8))
     assert framing.SSE_CHUNKED.event(b"{}", "a.b", None, None) == framing.chunk(framing.sse_block(b"{}", "a.b", None))
     assert framing.WEBSOCKET.event(b"{}", "a.b", 1, None) == framing.text_frame(b"{}")
+    assert framing.WEBSOCKET_DEFLATED.event(b"{}", "a.b", 1, None) == framing.text_frame(b"{}")

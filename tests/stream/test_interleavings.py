@@ -48,12 +48,6 @@ class Wire:
     def abort(self) -> None:
         self.cut = True
 
-    async def drained(self) -> None:
-        return
-
-    async def close(self) -> None:
-        return
-
     def take(self) -> dict[str, Any]:
         payload = self.untaken.popleft()
         self.size -= len(payload)

@@ -49,7 +49,7 @@ async def stalled(gateway: House, query: str = "", *, accept: str | None = None)
 @pytest.mark.parametrize("accept", [None, "text/event-stream"])
 async def test_a_client_that_never_reads_is_cut(accept: str | None) -> None:
     """It costs bounded memory, is closed with 4208, and nobody else notices."""
-    async with house(buffer=BUFFER, grace=0.2) as gateway:
+    async with house(buffer=BUFFER, grace=0.2, silence=0.5, ping=60) as gateway:
         throttle(gateway)
         _, writer = await stalled(gateway, accept=accept)
         (connection,) = gateway.service._connections
@@ -71,6 +71,30 @@ async def test_a_client_that_never_reads_is_cut(accept: str | None) -> None:
             assert gateway.metrics.stream_closed.labels("4208")._value.get() == 1
             assert connection.outlet.is_closing()
         writer.transport.abort()
+
+
+async def test_a_client_that_reads_again_is_told_why() -> None:
+    """Cut while it stalled for longer than a close takes otherwise; it reads on and finds 4208 behind what was sent before.
+
+    Such clients once saw the connection end in the middle of a frame, with 1006, and could not know that they were too slow.
+    """
+    async with house(buffer=BUFFER, grace=0.05) as gateway:
+        throttle(gateway)
+        async with ws(gateway.url(), max_queue=1) as client:
+            await client.until("stream.synced")
+            (connection,) = gateway.service._connections
+            client.socket.transport.pause_reading()
+            async with asyncio.timeout(10):
+                while not connection.ended:
+                    gateway.publish("task.started", pad=1000)
+                    await asyncio.sleep(0)
+            await asyncio.wait([asyncio.create_task(gateway.until_empty())], timeout=0.2)
+            assert gateway.service.connections == 1
+            client.socket.transport.resume_reading()
+            code, seen = await client.closed()
+            assert code == 4208
+            assert seen[-1]["type"] == "stream.closing"
+            assert seen[-1]["data"]["reconnect_after_ms"] == 0
 
 
 async def test_progress_is_folded_and_the_end_arrives() -> None:

@@ -221,6 +221,15 @@ async def test_refused_commands() -> None:
             assert (await narrow.next())["type"] == "stream.subscribed"
 
 
+async def test_a_ping_is_answered_with_its_id() -> None:
+    """So that a client can tell answers apart; without one there is none."""
+    async with house() as gateway, ws(gateway.url("subscribe=none")) as client:
+        await client.send(op="ping", id="p1")
+        assert (await client.until("stream.pong"))[-1]["data"] == {"id": "p1"}
+        await client.send(op="ping")
+        assert (await client.until("stream.pong"))[-1]["data"] == {}
+
+
 async def test_ten_malformed_in_a_row() -> None:
     """Nine are forgiven when a good one follows; ten in a row close with 4000."""
     async with house() as gateway, ws(gateway.url("subscribe=none")) as client:

@@ -1,0 +1,33 @@
+"""Handshake: agrees on shared compression, the one thing that aiohttp's public interface has no way to say.
+
+aiohttp confirms `server_no_context_takeover` only to clients that ask for it. Here its handshake is made without compression
+and then extended. Were aiohttp to change what is extended, no compression would be agreed on; `tests/stream` notices.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import hdrs, web
+
+from gateway.stream import deflate
+
+
+class SharedCompression(web.WebSocketResponse):
+    """A WebSocket that offers compressed messages to clients that can take shared ones; make it with `compress=False`.
+
+    `compress` tells, once it is prepared, whether that was agreed on: then the reader inflates what the client compressed.
+    """
+
+    __slots__ = ()
+
+    def _handshake(self, request: web.BaseRequest) -> Any:
+        made: Any = super()._handshake(request)
+        if not (isinstance(made, tuple) and len(made) == 4 and made[2:] == (0, False)):
+            return made
+        headers, protocol, _, _ = made
+        agreed = deflate.answer(request.headers.getall(hdrs.SEC_WEBSOCKET_EXTENSIONS, ()))
+        if agreed is None:
+            return made
+        headers[hdrs.SEC_WEBSOCKET_EXTENSIONS] = agreed
+        return headers, protocol, 15, True
