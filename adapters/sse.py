@@ -40,30 +40,38 @@ class Parser:
             text = text[: len(text) - len(held)].replace("\r\n", "\n").replace("\r", "\n")
         *lines, last = text.split("\n")
         self._rest = last + held
-        return self._lines(lines)
+        events, self._type, self._data = _dispatch(lines, self._type, self._data)
+        return events
 
     def close(self) -> list[Event]:
         """The end of the text. A last event without its blank line counts: a frame is whole (unlike a cut HTTP stream)."""
         rest, self._rest, self._started = self._rest.removesuffix("\r"), "", False
-        return self._lines([rest, ""] if rest else [""])
-
-    def _lines(self, lines: list[str]) -> list[Event]:
-        events: list[Event] = []
-        for line in lines:
-            if not line:
-                if self._data:
-                    events.append(Event(self._type or "message", "\n".join(self._data)))
-                self._type, self._data = "", []
-                continue
-            name, _, value = line.partition(":")
-            if name == "data":
-                self._data.append(value.removeprefix(" "))
-            elif name == "event":
-                self._type = value.removeprefix(" ")
+        events, self._type, self._data = _dispatch([rest, ""], self._type, self._data)
         return events
 
 
 def parse(frame: str) -> list[Event]:
     """The events of one whole frame."""
-    parser = Parser()
-    return parser.feed(frame) + parser.close()
+    text = frame.removeprefix("\ufeff")
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    lines = text.split("\n")
+    lines.append("")
+    return _dispatch(lines, "", [])[0]
+
+
+def _dispatch(lines: list[str], kind: str, data: list[str]) -> tuple[list[Event], str, list[str]]:
+    """The events that some lines complete, and what is left of the one that has begun."""
+    events: list[Event] = []
+    for line in lines:
+        if not line:
+            if data:
+                events.append(Event(kind or "message", data[0] if len(data) == 1 else "\n".join(data)))
+            kind, data = "", []
+            continue
+        name, _, value = line.partition(":")
+        if name == "data":
+            data.append(value.removeprefix(" "))
+        elif name == "event":
+            kind = value.removeprefix(" ")
+    return events, kind, data

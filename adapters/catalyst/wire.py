@@ -5,6 +5,8 @@ Source: catalyst-task-events.txt ("Response", "Available events", "Errors"). Pur
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import msgspec
 from msgspec import UNSET, Raw
 
@@ -80,6 +82,11 @@ def read(text: str, *, fixed_uuid: bool, arrival: str) -> list[Item]:
         return items
 
 
+@lru_cache(maxsize=1024)
+def _kind(object_class: int) -> str:
+    return f"object-class:{object_class}"
+
+
 def _observe(item: _Item, raw: Raw, arrival: str, index: int) -> Item:
     time = rfc3339.normalize(item.timestamp)
     task_id = str(item.task_id)
@@ -98,7 +105,7 @@ def _observe(item: _Item, raw: Raw, arrival: str, index: int) -> Item:
         unfamiliar=kind is None,
     )
     if object_class is not None:
-        observation.kind = f"object-class:{object_class}"
+        observation.kind = _kind(object_class) if isinstance(object_class, int) else f"object-class:{object_class}"
     if kind == "task.deleted":
         observation.status = "deleted"
     elif kind == "task.created" and time is not None:

@@ -184,8 +184,14 @@ def _read(text: str, native_type: str, origin: Origin) -> Item:
     )
 
 
+#: A task's times are the same in all of its frames.
+_normalize = lru_cache(maxsize=4096)(rfc3339.normalize)
+
+
 def _time(value: str | UnsetType | None) -> str | UnsetType | None:
-    return rfc3339.normalize(value) if value else value and None
+    if isinstance(value, str):
+        return _normalize(value) if len(value) <= 64 else None
+    return value
 
 
 #: What a known field is taken for when it has not the documented type.
