@@ -207,7 +207,6 @@ class Gateway:
         """
         window = self._settings.server.drain_timeout * DRAIN_SHARE if timeout is None else timeout
         self.draining = True
-        self._collector.stop()
         await self.sources.stop()
         await self.intake.close()
         await asyncio.gather(self._dispatcher.drain(window), self.stream.drain(window))
@@ -218,6 +217,7 @@ class Gateway:
             self._trimmer.cancel()
             await asyncio.gather(self._trimmer, return_exceptions=True)
         await self.store.close()
+        self._collector.stop()
 
     async def _listen(self) -> None:
         try:
