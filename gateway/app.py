@@ -8,6 +8,7 @@ streams closed, HTTP closed, log closed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from gateway.access import Grant
 from gateway.clock import Clock, SystemClock, system_random
 from gateway.collector import Collector
 from gateway.config import Settings
-from gateway.errors import MainstemError
+from gateway.errors import MainstemError, StoreError
 from gateway.http.app import create_app
 from gateway.http.auth import Authenticator, StaticToken, token_of
 from gateway.http.parts import Parts
@@ -200,24 +201,38 @@ class Gateway:
         log.info("gateway_started", url=self.server.url, sources=len(self._settings.sources), epoch=self.store.epoch)
 
     async def stop(self, timeout: float | None = None) -> None:
-        """Drains and closes everything, in order. Idempotent.
+        """Drains and closes everything, in order; what fails on the way keeps nothing else from being closed. Idempotent.
 
         Args:
-            timeout: seconds for each of: deliveries in flight, spreading the closes of streams.
+            timeout: seconds for each of: the log taking what is on its way to it, deliveries in flight and the spreading of
+                the closes of streams.
+
+        Raises:
+            MainstemError: the log could not take all of it in time.
         """
         window = self._settings.server.drain_timeout * DRAIN_SHARE if timeout is None else timeout
         self.draining = True
-        await self.sources.stop()
-        await self.intake.close()
+        async with contextlib.AsyncExitStack() as steps:  # the last one pushed is the first one done
+            steps.callback(self._collector.stop)
+            steps.push_async_callback(self.store.close)
+            if self._trimmer is not None:
+                steps.push_async_callback(_cancel, self._trimmer)
+            steps.push_async_callback(self.server.stop)
+            steps.push_async_callback(self._dispatcher.close)
+            steps.push_async_callback(self.stream.close)
+            steps.push_async_callback(self._drain, window)
+            steps.push_async_callback(self._flush, window)
+            steps.push_async_callback(self.sources.stop)
+
+    async def _flush(self, window: float) -> None:
+        try:
+            async with asyncio.timeout(window):
+                await self.intake.close()
+        except TimeoutError:
+            raise MainstemError(f"the log could not take the last events: {self.store.trouble or 'no time'}") from None
+
+    async def _drain(self, window: float) -> None:
         await asyncio.gather(self._dispatcher.drain(window), self.stream.drain(window))
-        await self.stream.close()
-        await self._dispatcher.close()
-        await self.server.stop()
-        if self._trimmer is not None:
-            self._trimmer.cancel()
-            await asyncio.gather(self._trimmer, return_exceptions=True)
-        await self.store.close()
-        self._collector.stop()
 
     async def _listen(self) -> None:
         try:
@@ -237,10 +252,19 @@ class Gateway:
         retain = self._settings.store.retain
         interval = min(max(retain * TRIM_SHARE, TRIM_INTERVAL[0]), TRIM_INTERVAL[1])
         while True:
-            removed = await self.store.trim(self._clock.now() - retain)
-            if removed:
-                log.info("log_trimmed", removed=removed)
+            try:
+                removed = await self.store.trim(self._clock.now() - retain)
+            except StoreError as error:
+                log.warning("log_not_trimmed", error=str(error))
+            else:
+                if removed:
+                    log.info("log_trimmed", removed=removed)
             await self._clock.sleep(interval)
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def run(settings: Settings) -> int:

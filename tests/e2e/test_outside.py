@@ -173,6 +173,29 @@ async def test_a_log_that_cannot_be_written_is_red_and_recovers(tmp_path: Path) 
             await process.kill()
 
 
+async def test_a_log_that_cannot_be_written_does_not_keep_the_process_alive(tmp_path: Path) -> None:
+    """SIGTERM ends it in bounded time all the same, with a reason; what was not committed had been shown to nobody."""
+    async with await simulators.start("triverse", rate=0) as upstream:
+        process = await Process.start(
+            write(tmp_path, sources=[studio(upstream)], server={"port": 0, "drain_timeout": 1})
+        )
+        try:
+            url = await process.url()
+            async with listening(url) as stream:
+                await stream.until("source.connected")
+                intruder = sqlite3.connect(tmp_path / "mainstem.db", isolation_level=None)
+                intruder.execute("BEGIN IMMEDIATE")
+                upstream.create_task()
+                await process.logged("store_down")
+                process.signal(signal.SIGTERM)
+                await stream.until("stream.closing")
+            assert await process.ended(15) == 1
+            assert "the log could not take the last events" in process.output[-1]
+            intruder.close()
+        finally:
+            await process.kill()
+
+
 async def test_a_second_gateway_on_the_same_log_is_refused(tmp_path: Path) -> None:
     """One process owns the file: one clear line, exit code 1."""
     config = write(tmp_path)
