@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.report import Row
 from gateway.clock import SystemClock
 from gateway.store.api import BODY_HEAD, NO_SEQUENCE, Batch, Draft, TaskRow
 from gateway.store.sqlite import SqliteStore
@@ -32,12 +33,9 @@ _BODY = _HEAD + b"x" * (BODY_BYTES - len(_HEAD) - 2) + b'"}'
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One line of the table. Latencies are those of one append (or of one reference commit), in milliseconds."""
+class _Figures:
+    """One measurement. Latencies are those of one append (or of one reference commit), in milliseconds."""
 
-    variant: str
-    batch: int
-    in_flight: int
     events_per_second: float
     p50: float
     p99: float
@@ -107,9 +105,7 @@ def _reference(path: Path, batches: list[Batch]) -> list[float]:
     return waits
 
 
-def _measure(
-    variant: str, batch: int, in_flight: int, total: int, run: Callable[[Path, list[Batch]], list[float]]
-) -> Row:
+def _measure(batch: int, total: int, run: Callable[[Path, list[Batch]], list[float]]) -> _Figures:
     batches = _batches(total, batch)
     gc.collect()
     with tempfile.TemporaryDirectory(prefix="mainstem-bench-") as directory:
@@ -117,10 +113,7 @@ def _measure(
         waits = run(Path(directory) / "log.db", batches)
         taken, cpu = time.perf_counter() - begun, time.process_time() - cpu
     waits.sort()
-    return Row(
-        variant,
-        batch,
-        in_flight,
+    return _Figures(
         total / taken,
         statistics.median(waits) * 1e3,
         waits[min(len(waits) - 1, len(waits) * 99 // 100)] * 1e3,
@@ -132,43 +125,33 @@ def _through_store(in_flight: int) -> Callable[[Path, list[Batch]], list[float]]
     return lambda path, batches: asyncio.run(_store(path, batches, in_flight))
 
 
-def rows(rounds: int = ROUNDS) -> list[Row]:
-    """Measures everything; each row holds the medians over the rounds."""
-    measured: dict[tuple[str, int, int], list[Row]] = {}
-    for _ in range(rounds):
+def rows() -> list[Row]:
+    """Throughput with several appends in flight, as under load, and with one at a time; latency and CPU of the former."""
+    found: dict[str, list[_Figures]] = {}
+    for _ in range(ROUNDS):
         for batch, (total, in_flight) in SHAPES.items():
-            for row in (
-                _measure("reference", batch, 1, total, _reference),
-                _measure("store", batch, 1, total, _through_store(1)),
-                _measure("store", batch, in_flight, total, _through_store(in_flight)),
-            ):
-                measured.setdefault((row.variant, row.batch, row.in_flight), []).append(row)
-    return [
-        Row(
-            *key,
-            statistics.median(row.events_per_second for row in found),
-            statistics.median(row.p50 for row in found),
-            statistics.median(row.p99 for row in found),
-            statistics.median(row.cpu_us_per_event for row in found),
-        )
-        for key, found in measured.items()
-    ]
-
-
-def main() -> None:
-    """Prints the table."""
-    print(
-        f"durable log, {BODY_BYTES}-byte events, a task row per {EVENTS_PER_TASK_ROW}, synchronous=FULL, {ROUNDS} rounds"
-    )
-    print(
-        f"{'variant':<10} {'batch':>6} {'in flight':>9} {'events/s':>10} {'p50 ms':>8} {'p99 ms':>8} {'CPU us/ev':>10}"
-    )
-    for row in rows():
-        print(
-            f"{row.variant:<10} {row.batch:>6} {row.in_flight:>9} {row.events_per_second:>10,.0f} {row.p50:>8.2f}"
-            f" {row.p99:>8.2f} {row.cpu_us_per_event:>10.1f}"
-        )
-
-
-if __name__ == "__main__":
-    main()
+            found.setdefault(f"reference {batch}", []).append(_measure(batch, total, _reference))
+            found.setdefault(f"alone {batch}", []).append(_measure(batch, total, _through_store(1)))
+            found.setdefault(f"store {batch}", []).append(_measure(batch, total, _through_store(in_flight)))
+    result = []
+    for batch, (_, in_flight) in SHAPES.items():
+        reference = [each.events_per_second for each in found[f"reference {batch}"]]
+        beside = "executemany + commit"
+        busy, alone = found[f"store {batch}"], found[f"alone {batch}"]
+        name = f"log, fsynced, batches of {batch}"
+        result += [
+            Row(
+                f"{name}, {in_flight} in flight",
+                [each.events_per_second for each in busy],
+                "events/s",
+                "≥ 20,000",
+                beside,
+                reference,
+            ),
+            Row(
+                f"{name}, one at a time", [each.events_per_second for each in alone], "events/s", "", beside, reference
+            ),
+            Row(f"{name}, one at a time, p99", [each.p99 for each in alone], "ms"),
+            Row(f"{name}, {in_flight} in flight", [each.cpu_us_per_event for each in busy], "µs CPU/event"),
+        ]
+    return result
