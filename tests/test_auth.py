@@ -72,7 +72,10 @@ async def test_claims_become_a_grant() -> None:
         bounds=Filter(source=("studio",), task=("a/1", "a/2"), kind=("k",)),
         expires=1_000_100.0,
     )
-    assert (await by_secret().authenticate(mint(sub=...))).holder == "jwt"
+    # Tokens without a subject once were one holder, so that the connections of one could lock out all the others.
+    nobody = [(await by_secret().authenticate(mint(sub=..., jti=jti))).holder for jti in ("a", "b", "a")]
+    assert nobody[0] == nobody[2] != nobody[1]
+    assert nobody[0].startswith("jwt#")
     assert (await by_secret().authenticate(mint(scope=...))).scopes == frozenset()
 
 
