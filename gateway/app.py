@@ -192,7 +192,7 @@ class Gateway:
             await self._listen()
             await self.sources.start()
         except BaseException:
-            await self.stop(0)
+            await self.stop()
             raise
         secret = self._settings.auth.secret
         if secret is not None and len(secret.get_secret_value().encode()) < config.MIN_SECRET_BYTES:

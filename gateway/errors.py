@@ -5,7 +5,7 @@ MainstemError
 ├── StoreError         look at the disk or the file of the store
 │   ├── StoreLocked    another process has it
 │   └── StoreFull      no room, or a limit of the store
-└── Refused            the caller asked for something that cannot be done (HTTP 4xx)
+└── Refused            the caller asked for something that cannot be done (HTTP 4xx, 503)
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class StoreFull(StoreError):
 
 
 class Refused(MainstemError):
-    """A request that cannot be done as asked.
+    """A request that cannot be done as asked, or not now.
 
     Attributes:
-        status: HTTP status, 400 to 499.
+        status: HTTP status, 400 to 499, or 503.
         code: short constant for programs, e.g. `unknown_source`.
     """
 

@@ -193,7 +193,7 @@ class Intake:
         duplicates = stale = unfamiliar = 0
         for item in items:
             key = (source, item.task_id)
-            known = states.pop(key, None)  # taken out and put back: the dict's order is the order of use
+            known = states.get(key)
             if item.unfamiliar:
                 unfamiliar += 1
             if known is None and tasks.is_old(item, received - self._horizon):
@@ -203,6 +203,7 @@ class Intake:
                 known, item, source=source, adapter=adapter, stream=stream, live=live, received_at=received_at
             )
             if state is not None:
+                states.pop(key, None)  # taken out and put back: the dict's order is the order of use
                 states[key] = state
             if change is Verdict.DUPLICATE:
                 duplicates += 1

@@ -121,8 +121,10 @@ class Reach:
 class DeliveryRow(msgspec.Struct, gc=False):
     """What is known of one delivery: event `sequence` to `endpoint`. Times in seconds since 1970, UTC.
 
-    `state` is `pending` (failed at least once, due again at `due`), `delivered` or `dead`. `attempts` is a JSON list, one
-    object an attempt, oldest first, opaque to the store; `tries` counts those that count.
+    `state` is `pending` (failed at least once and due again at `due`, or, where that is None, behind such a one of its task),
+    `delivered`, `dead`, or `skipped` (progress that gave way to newer progress). `attempts` is a JSON list, one object an
+    attempt, oldest first, opaque to the store; `tries` counts those that count. The row at position 0 is the endpoint's own:
+    that it was disabled, and why.
     """
 
     endpoint: str

@@ -206,6 +206,15 @@ async def test_a_second_gateway_on_the_same_log_is_refused(tmp_path: Path) -> No
         assert "mainstem.db" in second.output[0]
 
 
+async def test_an_address_in_use_is_named(tmp_path: Path) -> None:
+    """One clear line; closing what was open already once replaced it by a word about the log."""
+    async with Backend().running() as other:
+        port = int(other.url.rpartition(":")[2].partition("/")[0])
+        process = await Process.start(write(tmp_path, server={"port": port}))
+        assert await process.ended() == 1
+        assert process.output == [f"mainstem: cannot listen at 127.0.0.1:{port}: Address already in use\n"]
+
+
 async def test_tokens_bound_what_is_seen(tmp_path: Path) -> None:
     """A progress-only token: single tasks, redacted; no lists; another source's task does not exist for it."""
     auth = {
