@@ -33,8 +33,8 @@ class Reconnect(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    initial: Annotated[float, Field(gt=0, le=3600)] = 0.5
-    max: Annotated[float, Field(gt=0, le=86400)] = 60.0
+    initial: Annotated[float, Field(gt=0, le=3600, description="seconds; bound of the first wait")] = 0.5
+    max: Annotated[float, Field(gt=0, le=86400, description="seconds; the bound doubles up to this")] = 60.0
 
 
 class SourceConfig(BaseModel):
@@ -43,10 +43,10 @@ class SourceConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$", description="unique; part of task keys")]
-    adapter: str
+    adapter: Annotated[str, Field(description="which upstream it is")]
     url: Annotated[str, Field(description="ws:// or wss:// base; documented paths are appended to it")]
-    enabled: bool = True
-    reconnect: Reconnect = Reconnect()
+    enabled: Annotated[bool, Field(description="false: it is not connected to")] = True
+    reconnect: Annotated[Reconnect, Field(description="waits between attempts, random up to a bound")] = Reconnect()
     ping_interval: Annotated[float, Field(gt=0, description="seconds; an unanswered ping is a dead connection")] = 20.0
     idle_timeout: Annotated[
         float | None, Field(gt=0, description="seconds without any data frame before reconnecting; off by default")

@@ -1,7 +1,8 @@
 """A YAML file as plain data that remembers its lines, with variables and secret files filled in.
 
 Owns YAML 1.2, duplicate keys, and the expansion of `${VAR}`, `${VAR:-default}` and `${file:/path}` (`$${` is a literal
-`${`). Expansion happens in the parsed strings, so no value can turn into YAML. Must not know what the keys mean.
+`${`). A variable may also be given as the path of a file, in `VAR_FILE`. Expansion happens in the parsed strings, so no value
+can turn into YAML. Must not know what the keys mean.
 """
 
 from __future__ import annotations
@@ -221,6 +222,10 @@ class _Builder:
             raise _Unfilled("${...} must hold VAR, VAR:-default or file:/path; write $${ for a literal ${")
         name, default = match.groups()
         value = self._environ.get(name)
+        if path := self._environ.get(f"{name}_FILE"):
+            if value:
+                raise _Unfilled(f"environment variables {name} and {name}_FILE are both set")
+            return self._file(path, f"that {name}_FILE names")
         if value:
             self._document.filled.add(value)
             return value
@@ -228,13 +233,14 @@ class _Builder:
             return default
         raise _Unfilled(f"environment variable {name} is {'not set' if value is None else 'empty'}")
 
-    def _file(self, name: str) -> str:
+    def _file(self, name: str, called: str = "") -> str:
+        """The content of a file; `called`: how messages speak of it, because a variable may hold a secret by mistake."""
         try:
             value = read_text(self._directory / name).rstrip("\r\n")
         except Unreadable as error:
-            raise _Unfilled(f"file {name} {error}") from None
+            raise _Unfilled(f"file {called or name} {error}") from None
         if not value:
-            raise _Unfilled(f"file {name} is empty")
+            raise _Unfilled(f"file {called or name} is empty")
         self._document.filled.add(value)
         return value
 

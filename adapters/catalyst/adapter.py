@@ -21,8 +21,8 @@ PATH = "/ws/events/tasks/"
 class CatalystConfig(SourceConfig):
     """`adapter: catalyst`: a fixed `uuid`, or `auth_url` with credentials for a fresh one per connect."""
 
-    adapter: Literal["catalyst"]
-    uuid: SecretStr | None = Field(default=None, min_length=1)
+    adapter: Literal["catalyst"] = Field(description="Catalyst")
+    uuid: SecretStr | None = Field(default=None, min_length=1, description="fixed ticket, which is a credential")
     auth_url: SecretStr | None = Field(default=None, description='full URL of the endpoint that answers {"uuid": ...}')
     api_key: SecretStr | None = Field(default=None, min_length=1, description="sent to auth_url as a Bearer token")
     auth_headers: dict[str, SecretStr] = Field(default_factory=dict, description="sent to auth_url")

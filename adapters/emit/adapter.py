@@ -38,7 +38,7 @@ PAGE = 100
 class EmitConfig(SourceConfig):
     """`adapter: emit`."""
 
-    adapter: Literal["emit"]
+    adapter: Literal["emit"] = Field(description="emit.run")
     token: SecretStr = Field(min_length=1, description="API key with jobs:read (spaces) or jobs:read:progress (jobs)")
     spaces: tuple[str, ...] = Field(default=(), description="spaces to watch as a whole")
     jobs: tuple[str, ...] = Field(default=(), description="single jobs to watch")

@@ -43,7 +43,7 @@ SETTLE = 2.0
 class TriverseConfig(SourceConfig):
     """`adapter: triverse`."""
 
-    adapter: Literal["triverse"]
+    adapter: Literal["triverse"] = Field(description="Triverse")
     token: SecretStr = Field(min_length=1, description="API key")
     watch: Literal["all"] | tuple[str, ...] = Field(default="all", description="all, or the tasks to watch, or none")
     catch_up: Seconds | None = Field(default=None, description="how far back the very first connect asks")

@@ -22,6 +22,9 @@ from schemas.filter import Filter
 
 LIMIT = 1000
 DEFAULT_LIMIT = 100
+#: Content types that a JSON body may have: its own, and those that clients give to bytes and text of which they know nothing
+#: (the first of these is also what aiohttp makes of a missing header).
+_JSON = ("application/json", "application/octet-stream", "text/plain")
 _NUMBER = re.compile(r"\d{1,9}", re.ASCII)
 
 
@@ -84,6 +87,19 @@ def sees_source(grant: Grant, name: str) -> bool:
 def unseen(source: str, task_id: str, kind: str | None = None) -> TaskRow:
     """A row for a task that is not in the log, to hold against bounds."""
     return TaskRow(source, task_id, kind, "unknown", False, None, None, 0.0, b"{}")
+
+
+async def body(request: web.Request) -> bytes:
+    """The body of a request that takes JSON. Bytes or text that are not said to be anything else are taken for JSON.
+
+    Raises:
+        problems.Rejection: 415, it is said to be something else.
+    """
+    kind = request.content_type
+    if kind not in _JSON and not kind.endswith("+json"):
+        message = "Send application/json."
+        raise problems.Rejection(415, "unsupported_media_type", message, headers={"Accept": "application/json"})
+    return await request.read()
 
 
 def json(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:

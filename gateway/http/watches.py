@@ -65,7 +65,7 @@ class Watches:
 
     async def start(self, request: web.Request) -> web.Response:
         """Starts a watch: 201 with it, 200 where it was running already."""
-        body = _body(await request.read())
+        body = _body(await reading.body(request))
         grant = reading.grant_of(request)
         if not reading.sees_source(grant, body.source):
             raise _missing()

@@ -36,7 +36,7 @@ async def fetch(context: Context, task_id: str) -> Download:
         return Download(status=404, code="no_downloads", message="this source has no downloads")
     answer = await context.client.get(request)
     if isinstance(answer, Failure):
-        if answer.status == 404:
+        if answer.status in (404, 409):  # no such task or asset, or the task is not finished
             return Download(
                 status=404, code="no_download", message="the upstream has nothing to download for this task"
             )

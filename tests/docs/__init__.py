@@ -1,0 +1,1 @@
+"""The pages do what they say."""
