@@ -11,17 +11,17 @@ import errno
 import json
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 import gateway
+from gateway.commands import catalog, program
 from gateway.errors import ConfigError, MainstemError
 
 if TYPE_CHECKING:
-    from gateway.config import Settings
     from gateway.simulators import Kind, Simulator
     from gateway.simulators.faults import Faults
 
@@ -44,19 +44,6 @@ class _Commands(click.Group):
             ctx.exit(1)
 
 
-_config_option = click.option(
-    "-c",
-    "--config",
-    "path",
-    type=click.Path(path_type=Path),
-    default="config.yaml",
-    envvar="MAINSTEM_CONFIG",
-    show_default=True,
-    show_envvar=True,
-    help="Configuration file.",
-)
-
-
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(gateway.__version__, prog_name="mainstem", message="%(prog)s %(version)s")
 def main() -> None:
@@ -70,24 +57,33 @@ def version() -> None:
 
 
 @main.command()
-@_config_option
+@program.config_option
 @click.pass_context
 def run(ctx: click.Context, path: Path) -> None:
     """Run the gateway until SIGTERM or Ctrl-C."""
-    settings = _load(path)
+    settings = program.load(path)
     from gateway import app, telemetry
 
     telemetry.configure(settings.log.level, settings.log.format, settings.secrets())
-    ctx.exit(_execute(lambda: app.run(settings)))
+    ctx.exit(program.execute(lambda: app.run(settings)))
 
 
 @main.command()
-@_config_option
-def check(path: Path) -> None:
-    """Validate a configuration file: every problem with its key and line. Connects to nothing."""
-    settings = _load(path)
+@program.config_option
+@click.option("--connect", is_flag=True, help="Also try every upstream and every webhook's address, with credentials.")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0.1, max=300), default=15.0, show_default=True, help="For each, in s."
+)
+@click.pass_context
+def check(ctx: click.Context, path: Path, connect: bool, timeout: float) -> None:
+    """Validate a configuration file: every problem with its key and line. Connects to nothing, unless told to."""
+    settings = program.load(path)
     found = f"{_count(len(settings.sources), 'source')}, {_count(len(settings.webhooks), 'webhook')}"
     click.echo(f"{path}: ok: {found}")
+    if connect:
+        from gateway.commands import reach
+
+        ctx.exit(program.execute(lambda: reach.run(settings, timeout)))
 
 
 @main.command()
@@ -104,7 +100,7 @@ def demo(ctx: click.Context, port: int, seed: int, rate: float, log_level: str) 
     from gateway import telemetry
 
     telemetry.configure(log_level, "console")
-    ctx.exit(_execute(lambda: demonstration.run(port=port, seed=seed, rate=rate)))
+    ctx.exit(program.execute(lambda: demonstration.run(port=port, seed=seed, rate=rate)))
 
 
 def _parse_faults(ctx: click.Context, parameter: click.Parameter, values: Sequence[str]) -> Faults:
@@ -150,7 +146,7 @@ def simulate(ctx: click.Context, /, upstream: Kind, **options: Any) -> None:
     from gateway import telemetry
 
     telemetry.configure("warning", "console", stream=sys.stderr)
-    ctx.exit(_execute(lambda: _simulate(upstream, options)))
+    ctx.exit(program.execute(lambda: _simulate(upstream, options)))
 
 
 async def _simulate(upstream: Kind, options: dict[str, Any]) -> int:
@@ -226,7 +222,7 @@ def _words(text: str) -> list[str]:
 
 
 @main.command()
-@_config_option
+@program.config_option
 @click.option(
     "--scope", multiple=True, required=True, callback=_parse_scope, help="Space- or comma-separated; repeatable."
 )
@@ -237,7 +233,7 @@ def _words(text: str) -> list[str]:
 @click.option("--kinds", multiple=True, callback=_parse_list, help="Only these kinds of tasks.")
 def token(path: Path, scope: str, ttl: float, subject: str | None, **bounds: list[str]) -> None:
     """Mint an access token with the shared secret of a configuration."""
-    settings = _load(path)
+    settings = program.load(path)
     auth = settings.auth
     if auth.secret is None:
         raise ConfigError(f"{path}: auth.secret: is needed to mint tokens; with other keys, their issuer does that")
@@ -252,44 +248,8 @@ def token(path: Path, scope: str, ttl: float, subject: str | None, **bounds: lis
     click.echo(jwt.encode(claims, auth.secret.get_secret_value(), algorithm=auth.algorithms[0]))
 
 
-def _load(path: Path) -> Settings:
-    from gateway import config
-
-    return config.load(path)
-
-
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _execute(work: Callable[[], Coroutine[Any, Any, int]]) -> int:
-    """Runs a program on a fast event loop where there is one. What nobody expected is logged, so without secrets.
-
-    Raises:
-        MainstemError, OSError: what the operator can do something about, out of whichever task group it comes.
-    """
-    try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(work())
-    except KeyboardInterrupt:
-        return 0  # everything was cancelled and has cleaned up after itself
-    except (MainstemError, OSError):
-        raise
-    except Exception as error:
-        expected: BaseException = error
-        while isinstance(expected, BaseExceptionGroup):
-            expected = expected.exceptions[0]
-        if isinstance(expected, (MainstemError, OSError)):
-            raise expected from None
-        import structlog
-
-        structlog.get_logger(__name__).critical("crashed", exc_info=True)
-        return 1
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
+catalog.register(main)

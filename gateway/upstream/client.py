@@ -110,6 +110,9 @@ class Client:
         except (aiohttp.ClientError, OSError, ValueError, _Redirected) as error:
             return self._failure(error)
         liveness = Liveness(self._clock.monotonic(), ping_interval, idle_timeout)
+        return self._attend(socket, liveness, request)
+
+    def _attend(self, socket: aiohttp.ClientWebSocketResponse, liveness: Liveness, request: Request) -> Connection:
         return Connection(socket, liveness, self._clock, self._limits.close, request.endpoint)
 
     async def get(self, request: Request) -> Answer | Failure:

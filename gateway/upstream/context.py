@@ -23,6 +23,7 @@ from gateway.store.api import Store
 from gateway.upstream.client import Answer, Client, Failure
 from gateway.upstream.intake import Intake
 from gateway.upstream.limits import Limits
+from gateway.upstream.tapped import Tap, TappedClient
 
 log = structlog.get_logger()
 
@@ -84,6 +85,7 @@ class Context:
         rng: random.Random,
         metrics: Metrics,
         limits: Limits,
+        tap: Tap | None = None,
     ) -> None:
         config: SourceConfig = adapter.config
         self.adapter = adapter
@@ -93,7 +95,7 @@ class Context:
         self.store = store
         self.clock = clock
         self.rng = rng
-        self.client = Client(clock, limits)
+        self.client = Client(clock, limits) if tap is None else TappedClient(clock, limits, tap(adapter, self.scrub))
         self.limits = limits
         self.handshakes = asyncio.Semaphore(limits.handshakes)
         self.frames_received = metrics.frames_received.labels(self.name)

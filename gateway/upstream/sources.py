@@ -15,6 +15,7 @@ from gateway.store.api import Store
 from gateway.upstream.intake import Intake
 from gateway.upstream.limits import Limits
 from gateway.upstream.supervisor import Supervisor
+from gateway.upstream.tapped import Tap
 
 
 class Sources:
@@ -29,10 +30,11 @@ class Sources:
         rng: random.Random,
         metrics: Metrics,
         limits: Limits | None = None,
+        tap: Tap | None = None,
     ) -> None:
         self._adapters = {adapter.config.name: adapter for adapter in adapters}
         self._supervisors = {
-            name: Supervisor(adapter, intake, store, clock, rng, metrics, limits)
+            name: Supervisor(adapter, intake, store, clock, rng, metrics, limits, tap)
             for name, adapter in self._adapters.items()
             if adapter.config.enabled
         }

@@ -22,6 +22,7 @@ from gateway.upstream.context import FACT, Context, Memory, fact
 from gateway.upstream.feed import Feed
 from gateway.upstream.intake import Intake
 from gateway.upstream.limits import Limits
+from gateway.upstream.tapped import Tap
 from schemas import rfc3339
 
 log = structlog.get_logger()
@@ -42,10 +43,11 @@ class Supervisor:
         rng: random.Random,
         metrics: Metrics,
         limits: Limits | None = None,
+        tap: Tap | None = None,
     ) -> None:
         self.name: str = adapter.config.name
         self._limits = limits or Limits()
-        self._context = Context(adapter, intake, store, clock, rng, metrics, self._limits)
+        self._context = Context(adapter, intake, store, clock, rng, metrics, self._limits, tap)
         self._feeds: dict[str, Feed] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._trouble: str | None = None

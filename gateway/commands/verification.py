@@ -1,0 +1,46 @@
+"""Whether a delivery is one: Standard Webhooks 1.0.0, as a receiver checks it. Pure."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+
+from gateway.webhooks import signing
+
+#: Seconds by which a timestamp may differ from now (Standard Webhooks, "Verifying webhook authenticity").
+TOLERANCE = 300
+
+
+class Unverified(Exception):
+    """It is not from who holds the secret, or not from now. The message says why."""
+
+
+def verify(key: bytes, headers: Mapping[str, str], body: bytes, now: float, tolerance: float = TOLERANCE) -> None:
+    """Accepts a delivery whose header holds, among others, a `v1` signature made with the key.
+
+    Args:
+        key: the decoded secret.
+        headers: of the request, by lower-case name.
+        body: as it came.
+        now: seconds since 1970, UTC.
+        tolerance: seconds by which the timestamp may differ from now.
+
+    Raises:
+        Unverified: a header is missing or not what it should be, the timestamp is too far away, no signature fits.
+    """
+    missing = [name for name in ("webhook-id", "webhook-timestamp", "webhook-signature") if not headers.get(name)]
+    if missing:
+        raise Unverified(f"no header {', '.join(missing)}")
+    stamp = headers["webhook-timestamp"]
+    if not (stamp.isascii() and stamp.isdigit() and len(stamp) <= 12):
+        raise Unverified("webhook-timestamp is not a number of seconds")
+    off = int(stamp) - now
+    if abs(off) > tolerance:
+        raise Unverified(f"webhook-timestamp is {abs(off):.0f} s in the {'future' if off > 0 else 'past'}")
+    expected = signing.sign([key], headers["webhook-id"], int(stamp), body).encode()
+    offered = [each.encode() for each in headers["webhook-signature"].split(" ") if each.startswith("v1,")]
+    if not offered:
+        raise Unverified("webhook-signature holds no v1 signature")
+    # every one is compared, so that the time taken says nothing about which fits
+    if not any([hmac.compare_digest(each, expected) for each in offered]):  # noqa: C419
+        raise Unverified("no signature fits the secret")
