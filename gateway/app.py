@@ -29,6 +29,7 @@ from gateway.http.auth import Authenticator, StaticToken, token_of
 from gateway.http.parts import Parts
 from gateway.http.server import Server
 from gateway.metrics import Metrics
+from gateway.notify import Notifier
 from gateway.pipeline import encode
 from gateway.pipeline.intake import Intake
 from gateway.store.api import LogEvent
@@ -153,6 +154,7 @@ class Gateway:
                 readiness=self,
                 webhooks=self._webhooks,
                 allowed_origins=server.allowed_origins,
+                ui=server.ui,
                 hosts=_LOOPBACK_NAMES | {server.host} if auth.mode == "none" and server.is_loopback else None,
             )
         )
@@ -277,10 +279,21 @@ async def run(settings: Settings) -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal)
-    gateway = Gateway(settings)
+    gateway, notifier = Gateway(settings), Notifier(os.environ)
     await gateway.start()
-    await first.wait()
-    log.info("gateway_stopping")
+    notifier.ready()
+    # A part that has died does not come back by itself: then the service manager may start all of it anew.
+    watched = asyncio.create_task(notifier.watch(SystemClock(), lambda: not gateway.fallen), name="watchdog")
+    try:
+        await first.wait()
+        log.info("gateway_stopping")
+        notifier.stopping()
+        return await _drained(gateway, second)
+    finally:
+        await _cancel(watched)
+
+
+async def _drained(gateway: Gateway, second: asyncio.Event) -> int:
     draining = asyncio.create_task(gateway.stop(), name="drain")
     hurry = asyncio.create_task(second.wait(), name="hurry")
     await asyncio.wait({draining, hurry}, return_when=asyncio.FIRST_COMPLETED)

@@ -63,12 +63,13 @@ class Section(BaseModel):
 class Server(Section):
     """Where consumers connect, and how many may."""
 
-    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    host: Annotated[str, Field(min_length=1, description="address to listen at")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="0 takes a free one")] = 8080
     allowed_origins: Annotated[
         tuple[str, ...],
         Field(description="origins of browser pages that may connect, instead of the server's own"),
     ] = ()
+    ui: Annotated[bool, Field(description="serves the dashboard at /ui/")] = True
     stream_buffer: Annotated[int, Field(ge=4096, le=1 << 30, description="bytes waiting per connection")] = 1 << 20
     compression: Annotated[
         Literal["off", "shared"], Field(description="permessage-deflate, each event compressed once for everybody")
@@ -113,12 +114,12 @@ def _is_loopback(host: str) -> bool:
 class StaticToken(Section):
     """A token that is written in the configuration."""
 
-    token: Annotated[SecretStr, Field(min_length=1)]
+    token: Annotated[SecretStr, Field(min_length=1, description="what the holder presents")]
     scope: Annotated[str, Field(description="space-separated")]
     name: Annotated[Name | None, Field(description="shown in logs instead of the token")] = None
     sources: Annotated[tuple[str, ...], Field(description="the holder sees nothing outside of these")] = ()
     tasks: Annotated[tuple[str, ...], Field(description="task keys, <source name>/<task id>")] = ()
-    kinds: tuple[str, ...] = ()
+    kinds: Annotated[tuple[str, ...], Field(description="task kinds")] = ()
 
     @field_validator("scope")
     @classmethod
@@ -165,7 +166,9 @@ class Auth(Section):
     )
     audience: Annotated[str | None, Field(min_length=1, description="required `aud`")] = None
     issuer: Annotated[str | None, Field(min_length=1, description="required `iss`")] = None
-    tokens: tuple[StaticToken, ...] = ()
+    tokens: Annotated[
+        tuple[StaticToken, ...], Field(description="tokens without an issuer, besides or instead of a key")
+    ] = ()
     allow_insecure: Annotated[bool, Field(description="allows mode none beyond this machine")] = False
     mode: Literal["none", "jwt"] = Field(default_factory=_default_mode, description="jwt where a key or token is given")
 
@@ -290,8 +293,13 @@ class Store(Section):
 class Log(Section):
     """What the gateway says about itself."""
 
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["json", "console"] = "json"
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Field(description="the least that is logged; debug shows payloads"),
+    ] = "info"
+    format: Annotated[Literal["json", "console"], Field(description="one JSON object a line, or lines for people")] = (
+        "json"
+    )
 
     @field_validator("level", mode="before")
     @classmethod
@@ -324,12 +332,15 @@ def _model_of(key: Key, item: Any) -> type[BaseModel] | None:
 class Settings(Section):
     """A valid configuration. `repr` shows no secret."""
 
-    auth: Auth = Field(default_factory=Auth)
-    server: Server = Field(default_factory=Server)
-    store: Store = Field(default_factory=Store)
-    sources: tuple[Annotated[SerializeAsAny[SourceConfig], BeforeValidator(_source)], ...] = ()
-    webhooks: tuple[EndpointConfig, ...] = ()
-    log: Log = Field(default_factory=Log)
+    auth: Auth = Field(default_factory=Auth, description="who may connect")
+    server: Server = Field(default_factory=Server, description="where consumers connect")
+    store: Store = Field(default_factory=Store, description="where the log is")
+    sources: Annotated[
+        tuple[Annotated[SerializeAsAny[SourceConfig], BeforeValidator(_source)], ...],
+        Field(description="the upstreams"),
+    ] = ()
+    webhooks: Annotated[tuple[EndpointConfig, ...], Field(description="where events are posted to")] = ()
+    log: Log = Field(default_factory=Log, description="what the gateway says about itself")
 
     @field_validator("server")
     @classmethod

@@ -11,6 +11,7 @@ import hmac
 import json
 import secrets
 import signal
+import socket
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -27,6 +28,8 @@ from gateway.webhooks.signing import encode_secret, sign
 
 #: Mean seconds of a task's life: short enough that the first ends are seen, and delivered, while one still looks.
 _LIFE = 12.0
+#: Where pages of a frontend that is tried out on this machine come from: `python3 -m http.server`, as in the README.
+_PAGES = ("http://localhost:8000", "http://127.0.0.1:8000")
 _WORDS = {
     "succeeded": "\x1b[32m", "failed": "\x1b[31m", "cancelled": "\x1b[33m", "deleted": "\x1b[33m", "progressed": "\x1b[36m",
 }  # fmt: skip
@@ -105,9 +108,10 @@ async def _start(
     undo.append(receiver.stop)
     await receiver.start()
 
+    port = port or _free_port()
     settings = Settings.model_validate(
         {
-            "server": {"port": port, "drain_timeout": 2},
+            "server": {"port": port, "drain_timeout": 2, "allowed_origins": [*_own(port), *_PAGES]},
             "auth": {"mode": "none"},
             "store": {"url": "sqlite:///demo.db"},
             "sources": [
@@ -150,6 +154,17 @@ async def _start(
 """
     )
     return gateway
+
+
+def _free_port() -> int:
+    """A port that nobody uses now. The demo has to know its own before it listens, to let its own pages in."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _own(port: int) -> list[str]:
+    return [f"http://{name}:{port}" for name in ("127.0.0.1", "localhost")]
 
 
 async def _show(url: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from gateway.http.assets import Assets
 from gateway.http.boundary import Boundary
 from gateway.http.events import Events
 from gateway.http.guard import Guard
@@ -30,7 +31,7 @@ def create_app(parts: Parts) -> web.Application:
     app = web.Application(middlewares=[problems, boundary.middleware()], client_max_size=BODY_LIMIT)
     app.on_response_prepare.append(boundary.on_prepare)
     guard = Guard(parts.authenticator, parts.token_of, parts.time_limit)
-    for route in routes(parts):
+    for route in [*routes(parts), *Assets(ui=parts.ui).routes()]:
         # A stream has no end, so there is no answer to a HEAD of it.
         methods = ("GET", "HEAD") if route.method == "GET" and route.limited else (route.method,)
         for method in methods:
@@ -39,7 +40,7 @@ def create_app(parts: Parts) -> web.Application:
 
 
 def routes(parts: Parts) -> list[Route]:
-    """Every route there is. The stream is open here because it looks at tokens itself, and it has no time limit."""
+    """Every route of the API. The stream is open here because it looks at tokens itself, and it has no time limit."""
     return [
         *Tasks(parts).routes(),
         *Events(parts).routes(),

@@ -136,6 +136,7 @@ class Parts:
         hosts: names that the server answers to; None: any. Set it where no token is asked for and the address is a loopback
             one: otherwise any web page could reach it through a name of its own that resolves there (DNS rebinding).
         routes: further resources, guarded like the built-in ones.
+        ui: whether the dashboard is served.
         time_limit: seconds that a request may take, the stream's apart.
     """
 
@@ -152,4 +153,5 @@ class Parts:
     allowed_origins: Sequence[str] = ()
     hosts: frozenset[str] | None = None
     routes: Sequence[Route] = ()
+    ui: bool = True
     time_limit: float = 30.0

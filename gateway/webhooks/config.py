@@ -68,7 +68,7 @@ class EndpointConfig(BaseModel):
     progress: Literal["every", "latest", "none"] = Field(
         default="every", description="every progress event, only the newest of those that wait, or none"
     )
-    enabled: bool = True
+    enabled: bool = Field(default=True, description="false: nothing is queued for it")
 
     @field_validator(*FIELDS, mode="before")
     @classmethod

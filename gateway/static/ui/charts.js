@@ -1,0 +1,106 @@
+/**
+ * Lines over time. Owns how uPlot (a global of its own script) is fed, sized and coloured; each chart also says its newest
+ * values in words, for those who do not see it.
+ * @module
+ */
+
+import { html, useEffect, useLayoutEffect, useRef } from "./html.js";
+import { visible } from "./text.js";
+
+/** Colours that are told apart in both themes, in order. */
+const LINES = ["--line-1", "--line-2", "--line-3", "--line-4", "--line-5", "--line-6", "--line-7", "--line-8"];
+const HEIGHT = 150;
+/** Seconds that are drawn at least. */
+const NARROWEST = 60;
+const WIDEST_LABEL = 64;
+
+/**
+ * @param {{title: string, names: string[], times: number[], series: (number | null)[][], show: (value: number | null) => string, whole?: boolean, none?: string}} props
+ *   `times` in seconds, ascending; a list of values for each name; `whole`: there is nothing between whole numbers;
+ *   `none`: what is said where nothing can be drawn
+ */
+export const Chart = ({ title, names, times, series, show, whole = false, none = "Drawn from the second reading on." }) => html`<figure class="chart">
+  <figcaption>
+    <span class="title">${title}</span>
+    <ul class="legend">
+      ${names.map((name, index) => html`<li key=${name}><span class="swatch" data-line=${index % LINES.length}></span><bdi>${visible(name, 30)}</bdi> <b>${show(series[index]?.at(-1) ?? null)}</b></li>`)}
+    </ul>
+  </figcaption>
+  ${times.length > 1 && names.length ? html`<${Plot} names=${names} times=${times} series=${series} show=${show} whole=${whole} />` : html`<p class="plot dim">${none}</p>`}
+</figure>`;
+
+function Plot({ names, times, series, show, whole }) {
+  const place = useRef(null);
+  const plot = useRef(null);
+  const labels = names.join("\n");
+  const latest = useRef({ times, series });
+  latest.current = { times, series };
+
+  useLayoutEffect(() => {
+    const element = place.current;
+    let frame = 0;
+    const draw = () => {
+      plot.current?.destroy();
+      plot.current = new uPlot(options(element, names.length, show, whole), [latest.current.times, ...latest.current.series], element);
+    };
+    const resize = new ResizeObserver(() => {
+      cancelAnimationFrame(frame);
+      frame = requestAnimationFrame(() => plot.current?.setSize({ width: element.clientWidth, height: HEIGHT }));
+    });
+    const dark = matchMedia("(prefers-color-scheme: dark)");
+    const theme = new MutationObserver(draw);
+    theme.observe(document.documentElement, { attributeFilter: ["data-theme"] });
+    dark.addEventListener("change", draw);
+    draw();
+    resize.observe(element);
+    return () => {
+      cancelAnimationFrame(frame);
+      resize.disconnect();
+      theme.disconnect();
+      dark.removeEventListener("change", draw);
+      plot.current.destroy();
+      plot.current = null;
+    };
+  }, [labels]);
+
+  useEffect(() => plot.current?.setData([times, ...series]), [times, series]);
+
+  return html`<div ref=${place} class="plot" aria-hidden="true"></div>`;
+}
+
+/** @param {HTMLElement} element @param {number} count @param {(value: number) => string} show @param {boolean} whole */
+function options(element, count, show, whole) {
+  const faint = color(element, "--faint");
+  const axis = { stroke: color(element, "--dim"), font: `11px ${getComputedStyle(element).fontFamily}`, grid: { stroke: faint, width: 1 }, ticks: { show: false } };
+  return {
+    width: Math.max(element.clientWidth, 100),
+    height: HEIGHT,
+    legend: { show: false },
+    cursor: { show: false },
+    padding: [8, 26, 0, 0],
+    scales: { x: { time: true, range: (_, low, high) => [Math.min(low, high - NARROWEST), high] }, y: { range: (_, low, high) => [0, high > 0 ? high * 1.1 : 1] } },
+    axes: [
+      { ...axis, size: 26, gap: 4, grid: { show: false }, values: (_, splits) => splits.map((at) => new Date(at * 1000).toLocaleTimeString("en-GB")), space: 90 },
+      { ...axis, size: WIDEST_LABEL, gap: 6, values: (_, splits) => splits.map((value) => (whole && !Number.isInteger(value) ? "" : show(value))), space: 32 },
+    ],
+    series: [
+      {},
+      ...Array.from({ length: count }, (_, index) => ({
+        stroke: color(element, LINES[index % LINES.length]),
+        width: 1.5,
+        points: { show: false },
+        spanGaps: false,
+      })),
+    ],
+  };
+}
+
+/** What a custom property is at the moment, as a colour that a canvas takes. @param {HTMLElement} element @param {string} name */
+function color(element, name) {
+  const probe = document.createElement("span");
+  probe.style.color = `var(${name})`;
+  element.append(probe);
+  const found = getComputedStyle(probe).color;
+  probe.remove();
+  return found;
+}

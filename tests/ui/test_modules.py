@@ -1,0 +1,126 @@
+"""What the dashboard's modules make of values, in the browser that runs them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from tests.clients.kit import serving
+from tests.ui.kit import STATIC, Visit, browsing, needs_browser
+
+pytestmark = needs_browser
+
+#: A histogram before and after ten more: six up to 1 ms, three up to 10 ms, one above.
+BEFORE = """# HELP x_seconds of no interest
+x_seconds_bucket{le="0.001"} 100.0
+x_seconds_bucket{le="0.01"} 100.0
+x_seconds_bucket{le="+Inf"} 100.0
+attempts_total{endpoint="a\\"b\\\\c",outcome="delivered"} 3.0 1395066363000
+"""
+AFTER = """x_seconds_bucket{le="0.001"} 106.0
+x_seconds_bucket{le="0.01"} 109.0
+x_seconds_bucket{le="+Inf"} 110.0
+"""
+NOW = 1_767_323_045_000
+
+
+@pytest.fixture
+async def visit() -> AsyncIterator[Visit]:
+    """A page that can import the dashboard's modules."""
+    app = web.Application()
+    app.router.add_static("/", STATIC)
+    async with serving(app) as base, browsing(base) as visit:
+        await visit.page.goto(f"{base}/ui/icon.svg")
+        yield visit
+
+
+async def _all(visit: Visit, module: str, calls: dict[str, Any]) -> dict[str, Any]:
+    """What expressions over a module, `m`, come to."""
+    body = ", ".join(f"[{expression!r}, {expression}]" for expression in calls)
+    result: dict[str, Any] = await visit.page.evaluate(
+        f"async () => {{ const m = await import('/ui/{module}'); return Object.fromEntries([{body}]); }}"
+    )
+    return result
+
+
+async def test_texts(visit: Visit) -> None:
+    """Every way in which a text could do more than be read, and how figures are told."""
+    cases: dict[str, Any] = {
+        "m.visible('a<b>&amp;')": "a<b>&amp;",
+        "m.visible('\\u202egpj.exe')": "\\u202egpj.exe",
+        "m.visible('a\\u0000b\\u001bc\\u0085d')": "a\\u0000b\\u001bc\\u0085d",
+        "m.visible('x\\u200by\\ufeffz\\u{e0041}')": "x\\u200by\\ufeffz\\ue0041",
+        "m.visible('one\\ntwo\\tthree')": "one two three",
+        "m.visible('one\\ntwo', 99, true)": "one\ntwo",
+        "m.visible('abcdef', 3)": "abc…",
+        "m.visible('Grüße, 世界 🎉')": "Grüße, 世界 🎉",
+        "m.visible(null)": "",
+        "m.latency(null)": "–",
+        "m.latency(0)": "0",
+        "m.latency(0.00085)": "850 µs",
+        "m.latency(0.0032)": "3.2 ms",
+        "m.latency(0.25)": "250 ms",
+        "m.latency(1.44)": "1.4 s",
+        "m.span(0.4)": "less than 1 s",
+        "m.span(89)": "89 s",
+        "m.span(3000)": "50 min",
+        "m.span(86400)": "24 h",
+        "m.span(864000)": "10 days",
+        f"m.ago(null, {NOW})": "never",
+        f"m.ago('2026-01-02T03:04:01Z', {NOW})": "4 s ago",
+        f"m.ago('2026-01-02T03:09:05Z', {NOW})": "in 5 min",
+        f"m.ago('<b>', {NOW})": "<b>",
+        "m.many(1, 'task')": "1 task",
+        "m.many(1234, 'task')": "1,234 tasks",
+        "m.rate(0.44)": "0.4",
+        "m.rate(12.4)": "12",
+        "m.position('00000000000000000120')": "120",
+        "m.position('00000000000000000000')": "0",
+    }
+    assert await _all(visit, "text.js", cases) == cases
+
+
+async def test_metrics(visit: Visit) -> None:
+    """The text format with its escapes, and quantiles of what happened between two readings."""
+    before, after = f"m.parse({BEFORE!r})", f"m.parse({AFTER!r})"
+    cases: dict[str, Any] = {
+        f"{before}.get('attempts_total')": [
+            {"labels": {"endpoint": 'a"b\\c', "outcome": "delivered"}, "value": 3},
+        ],
+        f"m.quantile({before}, {after}, 'x_seconds', 0.3)": 0.0005,
+        f"m.quantile({before}, {after}, 'x_seconds', 0.75).toFixed(5)": "0.00550",
+        f"m.quantile({before}, {after}, 'x_seconds', 0.99)": 0.01,
+        f"m.quantile({after}, {after}, 'x_seconds', 0.5)": None,
+        f"m.quantile(undefined, {after}, 'none_seconds', 0.5)": None,
+    }
+    assert await _all(visit, "metrics.js", cases) == cases
+
+
+async def test_addresses(visit: Visit) -> None:
+    """Any task id makes an address and comes back from it; half of a character breaks nothing."""
+    cases: dict[str, Any] = {
+        "m.linkTo('tasks', 'jobs', 'a/b?c#d%')": "#/tasks/jobs/a%2Fb%3Fc%23d%25",
+        "m.linkTo('tasks', 'jobs', '\\ud800')": "#/tasks/jobs/%EF%BF%BD",
+        "(location.hash = m.linkTo('tasks', 'jobs', 'a/b?c#d%'), m.here())": {
+            "page": "tasks",
+            "names": ["jobs", "a/b?c#d%"],
+        },
+        "(location.hash = '#/tasks/%', m.here())": {"page": "nowhere", "names": []},
+        "(location.hash = '', m.here())": {"page": "overview", "names": []},
+    }
+    assert await _all(visit, "routes.js", cases) == cases
+
+
+async def test_tokens(visit: Visit) -> None:
+    """What a JWT says of itself; anything else says nothing."""
+    payload = "eyJzdWIiOiJhZMOkIiwic2NvcGUiOiJhZG1pbiIsImV4cCI6MjAwMH0"  # {"sub":"adä","scope":"admin","exp":2000}
+    cases: dict[str, Any] = {
+        f"m.claims('e30.{payload}.x')": {"subject": "adä", "scope": "admin", "expires": 2_000_000},
+        "m.claims('e30.e30.x')": {"subject": None, "scope": None, "expires": None},
+        "m.claims('opaque')": None,
+        "m.claims(null)": None,
+    }
+    assert await _all(visit, "session.js", cases) == cases
