@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import gateway
+from gateway.commands.webhooks import webhooks
 from gateway.errors import ConfigError, MainstemError
 
 if TYPE_CHECKING:
@@ -243,13 +244,12 @@ def token(path: Path, scope: str, ttl: float, subject: str | None, **bounds: lis
         raise ConfigError(f"{path}: auth.secret: is needed to mint tokens; with other keys, their issuer does that")
     import time
 
-    import jwt
+    from gateway.commands.minting import mint
 
-    now = int(time.time())
-    claims: dict[str, Any] = {"iat": now, "exp": now + max(1, round(ttl)), "scope": scope}
-    optional = {"sub": subject, "aud": auth.audience, "iss": auth.issuer, **bounds}
-    claims |= {name: value for name, value in optional.items() if value}
-    click.echo(jwt.encode(claims, auth.secret.get_secret_value(), algorithm=auth.algorithms[0]))
+    click.echo(mint(auth, scope=scope, ttl=ttl, now=time.time(), subject=subject, bounds=bounds))
+
+
+main.add_command(webhooks)
 
 
 def _load(path: Path) -> Settings:

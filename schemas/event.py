@@ -65,6 +65,10 @@ TASK_TYPES = (
     "task.status_changed", "task.owner_added", "task.owner_removed", "task.assignee_added", "task.assignee_removed",
     "task.deleted", "task.snapshot",
 )  # fmt: skip
+WEBHOOK_TYPES = (
+    "webhook.created", "webhook.updated", "webhook.deleted", "webhook.enabled", "webhook.disabled",
+    "webhook.secret_rotated", "webhook.replayed", "webhook.retried", "webhook.test",
+)  # fmt: skip
 SOURCE_TYPES = ("source.connected", "source.disconnected", "source.gap", "source.failed", "source.finished")
 
 Text = Annotated[str, Field(min_length=1)]
@@ -184,6 +188,36 @@ class SourceEvent(Event):
     data: SourceData  # type: ignore[assignment]  # narrower than the parent's on purpose
 
 
+class WebhookData(Model):
+    """`data` of a `webhook.*` event. Never holds a secret or the value of a header."""
+
+    endpoint: Text = Field(description="name of the endpoint")
+    by: str | None = Field(default=None, description="who asked for it; mainstem: nobody")
+    changed: list[str] | None = Field(default=None, description="webhook.updated: the settings that differ now")
+    reason: str | None = Field(default=None, description="webhook.disabled: why")
+    failing_since: Timestamp | None = Field(default=None, description="webhook.disabled: since when everything failed")
+    last_error: str | None = Field(default=None, description="webhook.disabled: of the latest failed attempt")
+    overlap: float | None = Field(
+        default=None, description="webhook.secret_rotated: seconds for which the old secret signs as well"
+    )
+    after: Sequence | None = Field(default=None, description="webhook.replayed: events after this position come again")
+    upto: Sequence | None = Field(default=None, description="webhook.replayed: and up to this one")
+    requested: Sequence | None = Field(
+        default=None, description="webhook.replayed: position that was asked for; the log may not reach back to it"
+    )
+    delivery: str | None = Field(default=None, description="webhook.retried: the delivery, where it is one")
+    deliveries: int | None = Field(default=None, description="webhook.retried: how many dead letters, where it is all")
+
+
+class WebhookEvent(Event):
+    """An event of the gateway about one of its webhook endpoints."""
+
+    type: Annotated[str, Field(pattern=r"^webhook\.[a-z_]+$")]
+    source: Literal["/mainstem"]
+    subject: Text = Field(description="the endpoint's name")
+    data: WebhookData  # type: ignore[assignment]  # narrower than the parent's on purpose
+
+
 class StreamEvent(Event):
     """A notice of the stream to one connection; never in the log."""
 
@@ -198,5 +232,10 @@ def validate(event: dict[str, Any]) -> Event:
         pydantic.ValidationError: it is not what the contract promises.
     """
     kind = str(event.get("type", "")).partition(".")[0]
-    models: dict[str, type[Event]] = {"task": TaskEvent, "source": SourceEvent, "stream": StreamEvent}
+    models: dict[str, type[Event]] = {
+        "task": TaskEvent,
+        "source": SourceEvent,
+        "webhook": WebhookEvent,
+        "stream": StreamEvent,
+    }
     return models.get(kind, Event).model_validate(event)

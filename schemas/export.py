@@ -38,10 +38,6 @@ class StreamData(event.Model):
     reconnect_after_ms: float | None = Field(default=None, description="stream.closing: when to come back")
 
 
-class WebhookData(event.Model):
-    """`data` of a `webhook.*` event, sent to one endpoint only."""
-
-
 def _finished(schema: dict[str, Any], identifier: str, title: str) -> dict[str, Any]:
     body = {key: value for key, value in schema.items() if key != "title"}
     return {"$schema": DIALECT, "$id": identifier, "title": title, **body}
@@ -52,11 +48,11 @@ def _of(model: type[BaseModel], identifier: str, title: str) -> dict[str, Any]:
 
 
 def _event() -> dict[str, Any]:
-    """Whole events: a task event, a notice about a source, a notice of the stream, or any other."""
-    families = (event.TaskEvent, event.SourceEvent, event.StreamEvent)
-    schema = TypeAdapter(event.TaskEvent | event.SourceEvent | event.StreamEvent | event.Event).json_schema(
-        mode="serialization"
-    )
+    """Whole events: a task event, a notice about a source, an endpoint or of the stream, or any other."""
+    families = (event.TaskEvent, event.SourceEvent, event.WebhookEvent, event.StreamEvent)
+    schema = TypeAdapter(
+        event.TaskEvent | event.SourceEvent | event.WebhookEvent | event.StreamEvent | event.Event
+    ).json_schema(mode="serialization")
     # The first model whose `type` fits decides, so a validator's message speaks of that one; `anyOf` would let a
     # malformed task event pass as an event of no known family.
     definitions = schema["$defs"]
@@ -82,7 +78,7 @@ def documents() -> MappingProxyType[str, dict[str, Any]]:
             "task-event": _of(event.TaskData, event.TASK_SCHEMA, "data of task.* events"),
             "source-event": _of(event.SourceData, event.SOURCE_SCHEMA, "data of source.* events"),
             "stream-event": _of(StreamData, event.STREAM_SCHEMA, "data of stream.* notices"),
-            "webhook-event": _of(WebhookData, event.WEBHOOK_SCHEMA, "data of webhook.* events"),
+            "webhook-event": _of(event.WebhookData, event.WEBHOOK_SCHEMA, "data of webhook.* events"),
             "problem": _of(problem.Problem, PROBLEM_SCHEMA, "Problem details (RFC 9457)"),
         }
     )

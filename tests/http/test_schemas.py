@@ -20,7 +20,14 @@ SAMPLES = {
     "source": source_event(3, "studio").body,
     "opened": stream_event("stream.opened", {"session": "s", "sequence": "0" * 20, "epoch": "e", "scope": "admin"}),
     "closing": stream_event("stream.closing", {"reason": "draining", "reconnect_after_ms": 1200}),
-    "test": envelope("webhook.test", 9, {"hello": 1}, source="/mainstem", dataschema=event.WEBHOOK_SCHEMA),
+    "test": envelope(
+        "webhook.test",
+        9,
+        {"endpoint": "billing", "by": "token:ops"},
+        source="/mainstem",
+        subject="billing",
+        dataschema=event.WEBHOOK_SCHEMA,
+    ),
 }
 
 

@@ -1,0 +1,1 @@
+"""Commands that look at a gateway from outside, or help to set one up."""
