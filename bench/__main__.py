@@ -8,7 +8,7 @@ import sys
 
 from bench.report import show
 
-NAMES = ("normalize", "log", "relay", "fanout")
+NAMES = ("normalize", "log", "relay", "fanout", "webhooks")
 
 
 def main(names: list[str]) -> None:

@@ -11,8 +11,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 
 import aiohttp
 import structlog
@@ -40,6 +39,7 @@ from gateway.stream.settings import StreamSettings
 from gateway.stream.views import redact_data
 from gateway.upstream.sources import Sources
 from gateway.webhooks.dispatcher import Dispatcher
+from gateway.webhooks.manager import Manager
 from schemas.filter import Filter
 
 log = structlog.get_logger(__name__)
@@ -98,7 +98,10 @@ class Gateway:
         adapters = [registry.load(source.adapter)(source) for source in settings.sources]
 
         self._hub = Hub(self.store, clock, metrics)
-        self._dispatcher = Dispatcher(self.store, settings.webhooks, clock=clock, rng=rng, metrics=metrics)
+        self._dispatcher = Dispatcher(
+            self.store, settings.webhooks, clock=clock, rng=rng, metrics=metrics, announce=self._announce
+        )
+        self.webhooks = Manager(self._dispatcher, clock=clock, announce=self._announce)
         self.intake = Intake(
             self.store,
             self._publish,
@@ -152,7 +155,8 @@ class Gateway:
                 redact_data=redact_data,
                 metrics=metrics,
                 readiness=self,
-                webhooks=self._webhooks,
+                clock=clock,
+                webhooks=self.webhooks,
                 allowed_origins=server.allowed_origins,
                 ui=server.ui,
                 hosts=_LOOPBACK_NAMES | {server.host} if auth.mode == "none" and server.is_loopback else None,
@@ -247,15 +251,19 @@ class Gateway:
         self._hub.publish(events)
         self._dispatcher.publish(events)
 
-    def _webhooks(self) -> list[dict[str, object]]:
-        return [asdict(status) for status in self._dispatcher.status()]
+    async def _announce(
+        self, event_id: str, kind: str, subject: str, moment: float, data: Mapping[str, object]
+    ) -> LogEvent | None:
+        return await self.intake.announce(event_id, kind, subject, moment, data)
 
     async def _trim(self) -> None:
-        retain = self._settings.store.retain
+        settings = self._settings.store
+        retain, bounds = settings.retain, settings.bounds
         interval = min(max(retain * TRIM_SHARE, TRIM_INTERVAL[0]), TRIM_INTERVAL[1])
         while True:
             try:
-                removed = await self.store.trim(self._clock.now() - retain)
+                removed = await self.store.trim(self._clock.now() - retain, bounds)
+                await self._dispatcher.recount()
             except StoreError as error:
                 log.warning("log_not_trimmed", error=str(error))
             else:

@@ -239,13 +239,9 @@ def token(path: Path, scope: str, ttl: float, subject: str | None, **bounds: lis
         raise ConfigError(f"{path}: auth.secret: is needed to mint tokens; with other keys, their issuer does that")
     import time
 
-    import jwt
+    from gateway.commands.minting import mint
 
-    now = int(time.time())
-    claims: dict[str, Any] = {"iat": now, "exp": now + max(1, round(ttl)), "scope": scope}
-    optional = {"sub": subject, "aud": auth.audience, "iss": auth.issuer, **bounds}
-    claims |= {name: value for name, value in optional.items() if value}
-    click.echo(jwt.encode(claims, auth.secret.get_secret_value(), algorithm=auth.algorithms[0]))
+    click.echo(mint(auth, scope=scope, ttl=ttl, now=time.time(), subject=subject, bounds=bounds))
 
 
 def _count(number: int, noun: str) -> str:

@@ -33,6 +33,7 @@ from gateway import document
 from gateway.access import SCOPES
 from gateway.document import Document, Key, Problem
 from gateway.errors import ConfigError
+from gateway.store.api import Bounds
 from gateway.validation import reject, suggest, translate
 from gateway.webhooks.config import EndpointConfig
 from schemas.duration import Seconds
@@ -275,6 +276,14 @@ class Store(Section):
         Field(description="what a committed event survives: a power cut, or a dead process"),
     ] = "power"
 
+    max_bytes: Annotated[
+        int | None, Field(ge=1 << 20, description="what the log may take on the disk; older events go before their age")
+    ] = None
+    delivery_rows: Annotated[Count, Field(description="settled deliveries of webhooks that are kept")] = 1_000_000
+    delivery_bytes: Annotated[
+        int, Field(ge=1 << 20, description="bytes that the attempts of settled deliveries may take")
+    ] = 1 << 30
+
     @field_validator("url")
     @classmethod
     def _absolute(cls, value: str, info: ValidationInfo) -> str:
@@ -283,6 +292,11 @@ class Store(Section):
             raise ValueError("must be sqlite:///<path>, with a fourth slash for an absolute path")
         directory: Path = (info.context or {}).get("directory", Path())
         return f"sqlite:///{(directory / name).absolute()}"
+
+    @property
+    def bounds(self) -> Bounds:
+        """How much retention leaves."""
+        return Bounds(self.delivery_rows, self.delivery_bytes, self.max_bytes)
 
     @property
     def path(self) -> Path:

@@ -23,6 +23,7 @@ from aiohttp import web
 
 from gateway import simulators, telemetry
 from gateway.app import Gateway
+from gateway.commands.remote import DEFAULT_URL
 from gateway.config import Settings
 from gateway.webhooks.signing import encode_secret, sign
 
@@ -139,16 +140,21 @@ async def _start(
     await gateway.start()
     url = gateway.server.url
     telemetry.conceal(*settings.secrets())
+    option = "" if url == DEFAULT_URL else f" --url {url}"
     _print(
         f"""
   Mainstem is running, with three simulated upstreams and a webhook receiver.
 
+    dashboard   {url}/ui/     (in a browser)
     stream      {url.replace("http", "ws", 1)}/v1/stream     (any WebSocket client, nothing to send)
     the same    curl -N -H 'Accept: text/event-stream' '{url}/v1/stream?snapshot=true'
     tasks       curl -s '{url}/v1/tasks?status=running'
     sources     curl -s {url}/v1/sources
     metrics     curl -s {url}/metrics
     webhooks    task.succeeded, task.failed and task.deleted go to {receiver.url}
+    try them    mainstem webhooks list{option}
+                mainstem webhooks test billing{option}
+                mainstem webhooks replay billing --since 1m{option}
 
   Ctrl-C ends it. What the stream says now:
 """

@@ -6,9 +6,12 @@ MainstemError
 │   ├── StoreLocked    another process has it
 │   └── StoreFull      no room, or a limit of the store
 └── Refused            the caller asked for something that cannot be done (HTTP 4xx, 503)
+    └── Invalid        what the caller sent is not valid, field by field (HTTP 400)
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 
 class MainstemError(Exception):
@@ -43,3 +46,15 @@ class Refused(MainstemError):
         super().__init__(message)
         self.status = status
         self.code = code
+
+
+class Invalid(Refused):
+    """What the body of a request asks for is not valid.
+
+    Attributes:
+        errors: dotted path of each field that is not valid → what is wrong with it, without its value.
+    """
+
+    def __init__(self, errors: Mapping[str, str]) -> None:
+        super().__init__(400, "invalid_body", "; ".join(f"{name}: {text}" for name, text in errors.items()))
+        self.errors = dict(errors)

@@ -25,15 +25,13 @@ def seconds(value: Any) -> Any:
     return float(match.group(1)) * _UNITS[match.group(2) or "s"]
 
 
-#: How a length of time is written, for editors of configuration files.
-WRITTEN = WithJsonSchema(
-    {
-        "title": "length of time",
-        "anyOf": [
-            {"type": "number", "exclusiveMinimum": 0},
-            {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*(ms|s|m|h|d)?\s*$"},
-        ],
-    }
-)
+def _written(number: dict[str, Any]) -> WithJsonSchema:
+    """How a length of time is written, for editors of configuration files."""
+    text = {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*(ms|s|m|h|d)?\s*$"}
+    return WithJsonSchema({"title": "length of time", "anyOf": [{"type": "number", **number}, text]})
 
-Seconds = Annotated[float, BeforeValidator(seconds), Field(gt=0, allow_inf_nan=False), WRITTEN]
+
+Seconds = Annotated[
+    float, BeforeValidator(seconds), Field(gt=0, allow_inf_nan=False), _written({"exclusiveMinimum": 0})
+]
+SecondsOrZero = Annotated[float, BeforeValidator(seconds), Field(ge=0, allow_inf_nan=False), _written({"minimum": 0})]

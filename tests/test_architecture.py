@@ -32,6 +32,7 @@ PURE = (
     "schemas", "adapters.api", "adapters.sse", "adapters.native", "adapters.triverse", "adapters.emit", "adapters.catalyst",
     "adapters.conformance", "gateway.pipeline.tasks", "gateway.pipeline.encode", "gateway.upstream.backoff",
     "gateway.upstream.liveness", "gateway.webhooks.signing", "gateway.webhooks.schedule", "gateway.webhooks.lanes",
+    "gateway.webhooks.breaker", "gateway.webhooks.history", "gateway.webhooks.ledger", "gateway.webhooks.record",
     "gateway.stream.views", "gateway.stream.resume", "gateway.stream.deflate", "gateway.stream.lane", "gateway.simulators.population",
 )  # fmt: skip
 IMPURE = {"asyncio", "aiohttp", "time", "random", "logging", "sqlite3", "socket", "structlog", "threading"}

@@ -14,9 +14,10 @@ from gateway.commands.init import init
 from gateway.commands.listen import listen
 from gateway.commands.replay import replay
 from gateway.commands.tail import tail
+from gateway.commands.webhooks import webhooks
 
 
 def register(group: click.Group) -> None:
     """Adds them to the command line."""
-    for command in (tail, listen, init, health, capture, replay, completion):
+    for command in (tail, webhooks, listen, init, health, capture, replay, completion):
         group.add_command(command)

@@ -16,6 +16,8 @@ import click
 if TYPE_CHECKING:
     from aiohttp import web
 
+    from gateway.webhooks.signing import Key
+
 #: Deliveries whose attempts are counted, and bytes of the longest body.
 _REMEMBERED, _LONGEST = 10_000, 64 << 20
 
@@ -27,7 +29,7 @@ _REMEMBERED, _LONGEST = 10_000, 64 << 20
     "--secret",
     envvar="MAINSTEM_WEBHOOK_SECRET",
     show_envvar=True,
-    help="whsec_...; a new one by default, which is printed.",
+    help="whsec_... or whsk_...; a new one by default, which is printed.",
 )
 @click.option("--status", type=click.IntRange(200, 599), default=204, show_default=True, help="What to answer.")
 @click.option("--fail-rate", type=click.FloatRange(0, 1), default=0.0, help="Share of deliveries answered with 503.")
@@ -60,7 +62,7 @@ def listen(ctx: click.Context, /, secret: str | None, **options: Any) -> None:
 
 
 async def _listen(
-    key: bytes, secret: str, *, host: str, port: int, as_json: bool, no_color: bool, status: int, fail_rate: float,
+    key: Key, secret: str, *, host: str, port: int, as_json: bool, no_color: bool, status: int, fail_rate: float,
     tolerance: float,
 ) -> int:  # fmt: skip
     from aiohttp import web
@@ -157,7 +159,7 @@ class Receiver:
 
     def __init__(
         self,
-        key: bytes,
+        key: Key,
         show: _Show,
         *,
         status: int,

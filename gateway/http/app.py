@@ -10,6 +10,7 @@ from aiohttp import web
 
 from gateway.http.assets import Assets
 from gateway.http.boundary import Boundary
+from gateway.http.deliveries import Deliveries
 from gateway.http.events import Events
 from gateway.http.guard import Guard
 from gateway.http.health import Health
@@ -20,6 +21,7 @@ from gateway.http.schemas import Schemas
 from gateway.http.sources import SourceList
 from gateway.http.tasks import Tasks
 from gateway.http.watches import Watches
+from gateway.http.webhooks import Endpoints
 
 #: Bytes that the body of a request may have.
 BODY_LIMIT = 1024 * 1024
@@ -46,6 +48,8 @@ def routes(parts: Parts) -> list[Route]:
         *Events(parts).routes(),
         *SourceList(parts).routes(),
         *Watches(parts).routes(),
+        *Endpoints(parts).routes(),
+        *Deliveries(parts).routes(),
         *Schemas().routes(),
         *Health(parts).routes(),
         Route("GET", "/v1/stream", parts.stream.handle, OPEN, limited=False),

@@ -57,7 +57,7 @@ class Events:
             if len(chunk) < wanted:
                 break
         if self._store.floor > begin:
-            raise _gone(self._store, "The log was trimmed past the position while it was read.")
+            raise gone(self._store, "The log was trimmed past the position while it was read.")
         position = f"{self._store.epoch}:{after if more else head:020d}"
         return reading.listed((event.body for event in events), position if more else None, position=position)
 
@@ -76,11 +76,12 @@ def start(text: str | None, store: Store) -> int:
     except ValueError as error:
         raise problems.invalid({"after": str(error)}, where="parameter") from error
     if resume.decide(position, snapshot=False, epoch=store.epoch, floor=store.floor, head=store.head) == "reset":
-        raise _gone(store, "The position is older than the retained log, or of another log.")
+        raise gone(store, "The position is older than the retained log, or of another log.")
     return position.sequence
 
 
-def _gone(store: Store, reason: str) -> problems.Rejection:
+def gone(store: Store, reason: str) -> problems.Rejection:
+    """A 410 that says where the log begins."""
     return problems.Rejection(
         410,
         "position_gone",

@@ -1,6 +1,7 @@
 """Who may use a route: token, scope and time limit, in front of every handler.
 
-Owns the answer 403 to a token without the scope. Must not know what tokens look like, nor what handlers do.
+Owns the answer 403 to a token without the scope, or with bounds that a route cannot keep. Must not know what tokens look
+like, nor what handlers do.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ class Guard:
             if route.scopes is not None:
                 grant = await self._authenticator.authenticate(self._token_of(request))
                 require(grant, route.scopes)
+                if route.unbounded:
+                    require_unbounded(grant)
                 request[GRANT] = grant
             return await route.handler(request)
 
@@ -56,3 +59,14 @@ def require(grant: Grant, scopes: tuple[str, ...]) -> None:
     if "events:read" in scopes and grant.allows("events:read:progress"):
         message += " One with events:read:progress alone may read single tasks only."
     raise problems.Rejection(403, "insufficient_scope", message, headers={"WWW-Authenticate": challenge})
+
+
+def require_unbounded(grant: Grant) -> None:
+    """Returns where the holder may see every source, task and kind.
+
+    Raises:
+        problems.Rejection: something bounds the grant.
+    """
+    if not grant.bounds.is_empty:
+        message = "This needs a token that is not bound to sources, tasks or kinds."
+        raise problems.Rejection(403, "bounded_token", message)

@@ -18,6 +18,8 @@ from gateway.http.route import OPEN, Route
 
 #: What an open page says of a source; the rest of its status needs a token.
 _SHOWN = ("name", "adapter", "enabled", "state")
+#: The same of a webhook endpoint; what goes wrong there never makes the gateway unready.
+_SHOWN_OF_WEBHOOKS = ("state", "pending", "in_flight", "dead")
 
 
 class Health:
@@ -52,10 +54,16 @@ class Health:
             "tasks": {"ok": not fallen, "fallen": fallen},
         }
         ready = all(check["ok"] for check in checks.values())
-        body: dict[str, Any] = {"status": "ready" if ready else "unready", "checks": checks, "sources": sources}
-        if parts.webhooks is not None:
-            body["webhooks"] = parts.webhooks()
+        status = "ready" if ready else "unready"
+        body = {"status": status, "checks": checks, "sources": sources, "webhooks": self._webhooks()}
         return reading.encoded(body, 200 if ready else 503)
+
+    def _webhooks(self) -> list[dict[str, Any]]:
+        views = self._parts.webhooks.list()
+        return [
+            {"name": view.config.name} | {key: getattr(view.status, key) for key in _SHOWN_OF_WEBHOOKS}
+            for view in views
+        ]
 
     async def metrics(self, request: web.Request) -> web.Response:
         """The Prometheus text format."""

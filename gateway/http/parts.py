@@ -15,9 +15,11 @@ from msgspec import Raw
 
 from adapters.api import Item, Stream
 from gateway.access import Grant
+from gateway.clock import Clock
 from gateway.http.route import Route
 from gateway.metrics import Metrics
 from gateway.store.api import Store, TaskRow
+from gateway.webhooks.manager import DeliveryView, EndpointView
 
 
 class Authenticator(Protocol):
@@ -122,6 +124,55 @@ class Readiness(Protocol):
         """Names of essential background tasks that died."""
 
 
+class Webhooks(Protocol):
+    """The webhook endpoints and their deliveries. What has returned is stored durably.
+
+    `by` is who asks, for the log. Its methods raise `gateway.errors.Refused` where something cannot be done as asked, with
+    404 where there is no such endpoint or delivery, and `gateway.errors.Invalid` for settings.
+    """
+
+    def list(self) -> list[EndpointView]:
+        """All endpoints, ordered by name."""
+
+    def get(self, name: str) -> EndpointView:
+        """One endpoint."""
+
+    async def create(self, settings: Mapping[str, Any], by: str) -> tuple[EndpointView, str | None]:
+        """Makes an endpoint; with its secret where that was generated."""
+
+    async def change(self, name: str, patch: Mapping[str, Any], by: str) -> EndpointView:
+        """Changes settings by a JSON Merge Patch (RFC 7396)."""
+
+    async def remove(self, name: str, by: str) -> None:
+        """Forgets an endpoint and its deliveries."""
+
+    async def enable(self, name: str, by: str) -> EndpointView:
+        """Delivers again."""
+
+    async def rotate_secret(self, name: str, secret: str | None, overlap: float, by: str) -> str:
+        """Signs with a new secret, for `overlap` seconds with the old one as well; returns the new one."""
+
+    async def test(self, name: str, by: str) -> DeliveryView:
+        """Sends a test event to the endpoint alone."""
+
+    async def replay(self, name: str, *, after: int | None, since: float | None, by: str) -> int:
+        """Delivers again what came after a position, or since a time (seconds since 1970, UTC); returns the position."""
+
+    async def deliveries(
+        self, name: str, state: str | None, *, limit: int, cursor: str | None
+    ) -> tuple[Sequence[DeliveryView], str | None]:
+        """A page of deliveries, newest first, and the cursor of the next one; ValueError: `cursor` is none."""
+
+    async def delivery(self, id: str) -> DeliveryView:
+        """One delivery."""
+
+    async def retry(self, id: str, by: str) -> DeliveryView:
+        """Tries a delivery again."""
+
+    async def retry_dead(self, name: str, by: str) -> int:
+        """Tries all dead letters of an endpoint again; returns how many."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
     """What `create_app` needs.
@@ -130,8 +181,6 @@ class Parts:
         token_of: a request → the token it was sent with, or None.
         snapshot_data: a task's row → JSON object of the `data` of its snapshot event.
         redact_data: the same object as a holder of `events:read:progress` sees it.
-        webhooks: status of the webhook endpoints, a JSON object each. `/readyz`, which is open to all, lists them; they never
-            turn it red.
         allowed_origins: origins that browsers may call from; empty: the one that the request itself was sent to.
         hosts: names that the server answers to; None: any. Set it where no token is asked for and the address is a loopback
             one: otherwise any web page could reach it through a name of its own that resolves there (DNS rebinding).
@@ -149,7 +198,8 @@ class Parts:
     redact_data: Callable[[bytes], bytes]
     metrics: Metrics
     readiness: Readiness
-    webhooks: Callable[[], Sequence[Mapping[str, Any]]] | None = None
+    webhooks: Webhooks
+    clock: Clock
     allowed_origins: Sequence[str] = ()
     hosts: frozenset[str] | None = None
     routes: Sequence[Route] = ()

@@ -13,7 +13,7 @@ from urllib.parse import quote, quote_plus
 import structlog
 from aiohttp import web
 
-from gateway.errors import Refused, StoreError
+from gateway.errors import Invalid, Refused, StoreError
 from gateway.http.route import Handler
 from schemas import problem
 
@@ -136,6 +136,8 @@ def _answered(request: web.Request, error: Exception) -> web.StreamResponse:
                 request, error.status, error.code, str(error),
                 errors=error.errors, headers=error.headers, members=error.members,
             )  # fmt: skip
+        case Invalid():
+            return answer(request, error.status, error.code, str(error), errors=error.errors)
         case Refused():
             return answer(request, error.status, error.code, str(error))
         case web.RequestPayloadError():

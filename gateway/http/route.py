@@ -30,6 +30,7 @@ class Route:
     Attributes:
         scopes: one of them is needed (see `ANY_TOKEN`); `OPEN`: no token is looked at.
         limited: whether the time limit of requests holds.
+        unbounded: only tokens without bounds may use it.
     """
 
     method: str
@@ -37,3 +38,4 @@ class Route:
     handler: Handler
     scopes: tuple[str, ...] | None
     limited: bool = True
+    unbounded: bool = False

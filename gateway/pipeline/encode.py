@@ -14,7 +14,7 @@ from msgspec import Raw
 from adapters.api import TaskError
 from gateway.pipeline.tasks import Change, State, Task
 from gateway.store.api import NO_SEQUENCE, TaskRow
-from schemas.event import FINISHED, GATEWAY_SOURCE, SOURCE_SCHEMA, TASK_SCHEMA
+from schemas.event import FINISHED, GATEWAY_SOURCE, SOURCE_SCHEMA, TASK_SCHEMA, WEBHOOK_SCHEMA
 
 
 class _Native(msgspec.Struct, gc=False):
@@ -49,7 +49,7 @@ class _TaskEvent(msgspec.Struct, gc=False):
     data: _Data
 
 
-class _SourceEvent(msgspec.Struct, gc=False):
+class _NoticeEvent(msgspec.Struct, gc=False):
     specversion: str
     sequence: str
     id: str
@@ -100,8 +100,17 @@ def task_event(state: State, change: Change, received_at: str) -> bytes:
 def source_event(event_id: str, kind: str, source: str, time: str, data: Mapping[str, object]) -> bytes:
     """The body of a `source.*` notice, its sequence still to be written by the log."""
     return _encode(
-        _SourceEvent(
+        _NoticeEvent(
             "1.0", NO_SEQUENCE, event_id, GATEWAY_SOURCE, kind, source, time, "application/json", SOURCE_SCHEMA, data
+        )
+    )
+
+
+def webhook_event(event_id: str, kind: str, endpoint: str, time: str, data: Mapping[str, object]) -> bytes:
+    """The body of a `webhook.*` notice, its sequence still to be written by the log."""
+    return _encode(
+        _NoticeEvent(
+            "1.0", NO_SEQUENCE, event_id, GATEWAY_SOURCE, kind, endpoint, time, "application/json", WEBHOOK_SCHEMA, data
         )
     )
 

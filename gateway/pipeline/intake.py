@@ -16,10 +16,11 @@ import structlog
 
 from adapters.api import Observation, Stream
 from gateway.clock import Clock
+from gateway.errors import Refused
 from gateway.metrics import Metrics
 from gateway.pipeline import encode, tasks
 from gateway.pipeline.tasks import State, Verdict
-from gateway.store.api import Batch, Draft, LogEvent, Store
+from gateway.store.api import Batch, Committed, Draft, LogEvent, Store
 from schemas import rfc3339
 
 log = structlog.get_logger(__name__)
@@ -75,6 +76,8 @@ class Intake:
         self._cursors: dict[Key, bytes] = {}
         #: keys of the append under way: their rows are not in the store yet
         self._in_flight: frozenset[Key] = frozenset()
+        #: by id of the event
+        self._awaited: dict[str, asyncio.Future[LogEvent | None]] = {}
         self._submitted = 0
         self._committed = 0
         self._work = asyncio.Event()
@@ -141,6 +144,35 @@ class Intake:
             body = encode.source_event(event, kind, source, time, {"source": source, "adapter": adapter, **data})
             self._add(Draft(event, kind, source, None, None, None, now, body))
         self._wake()
+
+    async def announce(
+        self, event_id: str, kind: str, subject: str, moment: float, data: Mapping[str, object]
+    ) -> LogEvent | None:
+        """Takes in an event of the gateway about a webhook endpoint (`webhook.created`, ...) and waits until it is committed.
+
+        Args:
+            event_id: the log takes it once only.
+            moment: seconds since 1970, UTC.
+
+        Returns:
+            The event in the log; None where the log had it already.
+
+        Raises:
+            Refused: the gateway is shutting down.
+            RuntimeError: the intake has died.
+        """
+        await self._room()
+        if self._closing:
+            raise Refused(503, "shutting_down", "The gateway is shutting down.")
+        body = encode.webhook_event(event_id, kind, subject, rfc3339.render(moment), data)
+        committed: asyncio.Future[LogEvent | None] = asyncio.get_running_loop().create_future()
+        self._awaited[event_id] = committed
+        self._add(Draft(event_id, kind, None, None, None, None, self._clock.now(), body))
+        self._wake()
+        try:
+            return await committed
+        finally:
+            self._awaited.pop(event_id, None)
 
     async def remember(self, source: str, key: str, value: Mapping[str, Any] | None) -> None:
         """Stores a fact of the source beside its cursors, in order with its events; None forgets it."""
@@ -263,6 +295,9 @@ class Intake:
                     return
         except BaseException as error:
             self._failure = error
+            for awaited in self._awaited.values():
+                if not awaited.done():
+                    awaited.set_exception(RuntimeError("the intake died"))
             if not isinstance(error, asyncio.CancelledError):
                 log.critical("intake_died", exc_info=True)
             async with self._progress:
@@ -286,3 +321,13 @@ class Intake:
             self._metrics.duplicates.labels(draft.source or "").inc()
         if committed.events:
             self._publish(committed.events)
+        if self._awaited:
+            self._answer(committed)
+
+    def _answer(self, committed: Committed) -> None:
+        """Tells those who wait for an event what became of it, after everybody was shown it."""
+        came: dict[str, LogEvent | None] = {draft.id: None for draft in committed.duplicates}
+        came |= {event.id: event for event in committed.events}
+        for event_id in came.keys() & self._awaited.keys():
+            if not self._awaited[event_id].done():
+                self._awaited[event_id].set_result(came[event_id])

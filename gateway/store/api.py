@@ -123,8 +123,7 @@ class DeliveryRow(msgspec.Struct, gc=False):
 
     `state` is `pending` (failed at least once and due again at `due`, or, where that is None, behind such a one of its task),
     `delivered`, `dead`, or `skipped` (progress that gave way to newer progress). `attempts` is a JSON list, one object an
-    attempt, oldest first, opaque to the store; `tries` counts those that count. The row at position 0 is the endpoint's own:
-    that it was disabled, and why.
+    attempt, oldest first, opaque to the store; `tries` counts those of the current round of the schedule.
     """
 
     endpoint: str
@@ -140,10 +139,34 @@ class DeliveryRow(msgspec.Struct, gc=False):
 
 @dataclass(slots=True)
 class Deliveries:
-    """Results to be stored together: `positions` maps an endpoint to the position up to which all is settled or has a row."""
+    """What is to be stored together, all of it or nothing.
+
+    `positions` maps an endpoint to the position up to which all is settled or has a row; it may go back. `records` maps it to
+    what it is and what became of it, opaque to the store.
+    """
 
     rows: list[DeliveryRow] = field(default_factory=list)
     positions: dict[str, int] = field(default_factory=dict)
+    records: dict[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much retention leaves, beside what is young enough; None: no bound.
+
+    Attributes:
+        delivery_rows: settled deliveries. Delivered ones go first, dead letters last, the oldest first; pending ones never.
+        delivery_bytes: what the attempts of settled deliveries take, in bytes.
+        log_bytes: what everything in the log takes on the disk, in bytes. The oldest events go, short of those that a
+            delivery or an endpoint still needs.
+    """
+
+    delivery_rows: int | None = None
+    delivery_bytes: int | None = None
+    log_bytes: int | None = None
+
+
+NO_BOUNDS = Bounds()
 
 
 class Store(Protocol):
@@ -193,6 +216,9 @@ class Store(Protocol):
     async def position_at(self, moment: float) -> int:
         """The greatest position received before a time (seconds since 1970, UTC), 0 where there is none."""
 
+    async def types(self, sequences: Sequence[int]) -> dict[int, str]:
+        """The types of those of the events that the log has, by position."""
+
     async def tasks(self, source: str, ids: Sequence[str]) -> list[TaskRow]:
         """The states of those of the named tasks that are known."""
 
@@ -213,8 +239,9 @@ class Store(Protocol):
     async def cursors(self, source: str) -> dict[str, bytes]:
         """Stream key → stored cursor."""
 
-    async def trim(self, before: float) -> int:
-        """Retention: removes events received, and finished tasks last updated, before a time; in chunks. Returns how many."""
+    async def trim(self, before: float, bounds: Bounds = NO_BOUNDS) -> int:
+        """Retention: removes events received, finished tasks last updated, and deliveries settled before a time, and then what
+        is beyond the bounds; in chunks. Returns how many events and tasks."""
 
     async def deliver(self, results: Deliveries) -> None:
         """Stores results of webhook deliveries, in the same group commit as appends."""
@@ -222,13 +249,27 @@ class Store(Protocol):
     async def positions(self) -> dict[str, int]:
         """Endpoint → stored position."""
 
+    async def endpoints(self) -> dict[str, bytes]:
+        """Endpoint → stored record."""
+
     async def deliveries(
-        self, endpoint: str, state: str | None = None, *, after: int = 0, limit: int = 1000
+        self,
+        endpoint: str,
+        state: str | None = None,
+        *,
+        after: int = 0,
+        upto: int | None = None,
+        limit: int = 1000,
+        newest: bool = False,
     ) -> list[DeliveryRow]:
-        """Rows of an endpoint with a position greater than `after`, in order of position."""
+        """Rows of an endpoint with a position greater than `after` (and at most `upto`), in order of position: the lowest, or
+        where `newest` is true the highest, beginning with these."""
+
+    async def count_deliveries(self, endpoint: str, state: str) -> int:
+        """How many rows of an endpoint have a state."""
 
     async def delivery(self, endpoint: str, sequence: int) -> DeliveryRow | None:
         """One row."""
 
     async def forget_endpoint(self, endpoint: str) -> None:
-        """Removes an endpoint's position and rows."""
+        """Removes an endpoint's rows, in chunks, and at last its position and record."""

@@ -6,6 +6,7 @@ the engine says. Knows nothing of what is stored.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import secrets
@@ -15,14 +16,18 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
+import structlog
+
 from gateway.errors import StoreError, StoreFull, StoreLocked
+
+log = structlog.get_logger(__name__)
 
 Durability = Literal["power", "process"]
 
 #: `PRAGMA application_id` of our files: "MSTM".
 APPLICATION_ID = 0x4D53544D
-#: `PRAGMA user_version`: number of the schema in `sql/schema.sql`.
-SCHEMA = 1
+#: `PRAGMA user_version`: number of the schema in `sql/schema.sql`; `sql/upgrade-<n>.sql` makes schema n of the one before.
+SCHEMA = 2
 #: STRICT tables, SQLite release notes 3.37.0
 OLDEST_ENGINE = (3, 37, 0)
 
@@ -66,6 +71,10 @@ def cause(error: BaseException) -> str | None:
     return None if words is None else f"{words} ({getattr(error, 'sqlite_errorname', code)})"
 
 
+def _script(name: str) -> str:
+    return resources.files("gateway.store").joinpath("sql", name).read_text(encoding="utf-8")
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     """What a log says about itself when it is opened."""
@@ -104,11 +113,16 @@ class Database:
         self._take_lock()
         try:
             self._check_magic()
+            # it holds secrets of endpoints; SQLite gives the files beside it the same mode
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             connection = self.connect("writer")
             try:
                 return self._prepare(connection)
             finally:
                 connection.close()
+        except OSError as error:
+            self.release()
+            raise StoreError(f"cannot open {self.path}: {error.strerror or error}") from error
         except sqlite3.Error as error:
             self.release()
             raise self.failure(error, "open") from error
@@ -180,6 +194,10 @@ class Database:
             with self.path.open("rb") as file:
                 start = file.read(len(_MAGIC))
         except FileNotFoundError:
+            # It will hold the secrets of endpoints, so it is its user's alone; what the engine puts beside it gets the same
+            # rights. Where it cannot be made, the engine says why.
+            with contextlib.suppress(OSError):
+                os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             return
         except OSError as error:
             raise StoreError(f"cannot open {self.path}: {error.strerror or error}") from error
@@ -199,8 +217,10 @@ class Database:
             raise StoreError(
                 f"cannot open {self.path}: it was written by a newer version (schema {version}, known is {SCHEMA})"
             )
-        elif version < SCHEMA:
+        elif version < 1:
             raise StoreError(f"cannot open {self.path}: its schema {version} is none that was ever released")
+        for newer in range(version + 1 if application == APPLICATION_ID else SCHEMA + 1, SCHEMA + 1):
+            self._upgrade(connection, newer)
         epoch, floor, head = connection.execute(
             f"SELECT (SELECT value FROM meta WHERE key = 'epoch'), (SELECT value FROM meta WHERE key = 'floor'), {HEAD}"
         ).fetchone()
@@ -209,8 +229,15 @@ class Database:
         newest = dict(connection.execute("SELECT name, newest FROM source").fetchall())
         return State(epoch=epoch, head=head, floor=floor, newest=newest)
 
+    def _upgrade(self, connection: sqlite3.Connection, version: int) -> None:
+        # one transaction: whatever happens, the file has the schema that its number says
+        connection.executescript(
+            f"BEGIN IMMEDIATE;\n{_script(f'upgrade-{version}.sql')}\nPRAGMA user_version = {version};\nCOMMIT;"
+        )
+        log.info("store_upgraded", file=str(self.path), schema=version)
+
     def _create(self, connection: sqlite3.Connection) -> None:
-        schema = resources.files("gateway.store").joinpath("sql", "schema.sql").read_text(encoding="utf-8")
+        schema = _script("schema.sql")
         epoch = secrets.token_hex(6)
         # one transaction: a file that holds half a schema cannot come to be
         connection.executescript(

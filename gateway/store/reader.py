@@ -133,6 +133,16 @@ def position_at(connection: sqlite3.Connection, moment: int) -> int:
     return found or 0
 
 
+def types(connection: sqlite3.Connection, sequences: Sequence[int]) -> dict[int, str]:
+    """The types of those of the events that the log has, by position."""
+    return dict(
+        connection.execute(
+            "SELECT sequence, type FROM event WHERE sequence IN (SELECT value FROM json_each(?))",
+            (msgspec.json.encode(sequences).decode(),),
+        ).fetchall()
+    )
+
+
 def tasks(connection: sqlite3.Connection, keys: Sequence[str]) -> list[TaskRow]:
     """The tasks with one of the keys, ordered by key."""
     meta, states = connection.execute(
@@ -208,16 +218,39 @@ def positions(connection: sqlite3.Connection) -> dict[str, int]:
     return dict(connection.execute("SELECT endpoint, sequence FROM position").fetchall())
 
 
+def endpoints(connection: sqlite3.Connection) -> dict[str, bytes]:
+    """Endpoint → record."""
+    return dict(connection.execute("SELECT name, record FROM endpoint").fetchall())
+
+
 def deliveries(
-    connection: sqlite3.Connection, endpoint: str, state: str | None, after: int, limit: int
+    connection: sqlite3.Connection, endpoint: str, state: str | None, after: int, upto: int, limit: int, *, newest: bool
 ) -> list[DeliveryRow]:
-    """Rows of an endpoint in order of position."""
+    """Rows of an endpoint in order of position, forwards or backwards."""
     only = "" if state is None else "AND state = ?"
     return _deliveries(
         connection,
-        f"endpoint = ? {only} AND sequence > ? ORDER BY sequence LIMIT ?",
-        (endpoint, *([] if state is None else [state]), after, limit),
+        f"endpoint = ? {only} AND sequence > ? AND sequence <= ? ORDER BY sequence {'DESC' if newest else ''} LIMIT ?",
+        (endpoint, *([] if state is None else [state]), after, upto, limit),
     )
+
+
+def count_deliveries(connection: sqlite3.Connection, endpoint: str, state: str) -> int:
+    """How many rows of an endpoint have a state."""
+    return int(
+        connection.execute(
+            "SELECT count(*) FROM delivery WHERE endpoint = ? AND state = ?", (endpoint, state)
+        ).fetchone()[0]
+    )
+
+
+def settled(connection: sqlite3.Connection) -> tuple[int, int]:
+    """How many rows are settled, and the bytes of their attempts. Reads an index alone."""
+    count, size = connection.execute(
+        "SELECT count(*), coalesce(sum(length(attempts)), 0) FROM delivery INDEXED BY delivery_settled"
+        " WHERE state <> 'pending'"
+    ).fetchone()
+    return count, size
 
 
 def delivery(connection: sqlite3.Connection, endpoint: str, sequence: int) -> DeliveryRow | None:

@@ -21,10 +21,21 @@ from gateway.clock import Clock
 from gateway.errors import StoreError
 from gateway.metrics import Metrics
 from gateway.store import reader, retention
-from gateway.store.api import Batch, Committed, Deliveries, DeliveryRow, LogEvent, Reach, Snapshot, TaskRow
+from gateway.store.api import (
+    NO_BOUNDS,
+    Batch,
+    Bounds,
+    Committed,
+    Deliveries,
+    DeliveryRow,
+    LogEvent,
+    Reach,
+    Snapshot,
+    TaskRow,
+)
 from gateway.store.checkpoint import Checkpointer
 from gateway.store.database import Database, Durability, State
-from gateway.store.transaction import Forget, Tip, later, micros
+from gateway.store.transaction import Tip, later, micros
 from gateway.store.writer import Job, Writer
 from schemas.filter import Filter
 
@@ -217,16 +228,25 @@ class SqliteStore:
     async def deliver(self, results: Deliveries) -> None:
         """See `Store.deliver`."""
         size = sum(_ROW + len(row.attempts) for row in results.rows) + _ROW * len(results.positions)
+        size += sum(_ROW + len(record) for record in results.records.values())
         await self._write(results, size)
 
     async def forget_endpoint(self, endpoint: str) -> None:
         """See `Store.forget_endpoint`."""
-        await self._write(Forget(endpoint), _ROW)
+        await self._steps(retention.Forget(endpoint))
 
-    async def trim(self, before: float) -> int:
-        """See `Store.trim`; `gateway.store.retention` says what stays. Counts events and tasks."""
+    async def trim(self, before: float, bounds: Bounds = NO_BOUNDS) -> int:
+        """See `Store.trim`; `gateway.store.retention` says what stays."""
+        rows = size = 0
+        if bounds.delivery_rows is not None or bounds.delivery_bytes is not None:
+            count, total = await self._read(reader.settled)
+            rows = 0 if bounds.delivery_rows is None else count - bounds.delivery_rows
+            size = 0 if bounds.delivery_bytes is None else total - bounds.delivery_bytes
+        return await self._steps(retention.Trim(micros(before), bounds, rows=rows, size=size))
+
+    async def _steps(self, step: retention.Step | None) -> int:
+        """Takes a step of retention and all that follow from it. Returns how many events and tasks were removed."""
         removed = 0
-        step: retention.Trim | None = retention.Trim(micros(before))
         while step is not None:
             # appends made meanwhile come between the steps
             trimmed: retention.Trimmed = await self._write(step, _ROW * retention.CHUNK)
@@ -322,6 +342,10 @@ class SqliteStore:
         """See `Store.position_at`."""
         return await self._read(reader.position_at, min(micros(moment), _GREATEST))
 
+    async def types(self, sequences: Sequence[int]) -> dict[int, str]:
+        """See `Store.types`."""
+        return await self._read(reader.types, sequences)
+
     async def tasks(self, source: str, ids: Sequence[str]) -> list[TaskRow]:
         """See `Store.tasks`; ordered by task key."""
         keys = sorted(reader.storable({f"{source}/{one}" for one in ids}))
@@ -362,11 +386,27 @@ class SqliteStore:
         """See `Store.positions`."""
         return await self._read(reader.positions)
 
+    async def endpoints(self) -> dict[str, bytes]:
+        """See `Store.endpoints`."""
+        return await self._read(reader.endpoints)
+
     async def deliveries(
-        self, endpoint: str, state: str | None = None, *, after: int = 0, limit: int = 1000
+        self,
+        endpoint: str,
+        state: str | None = None,
+        *,
+        after: int = 0,
+        upto: int | None = None,
+        limit: int = 1000,
+        newest: bool = False,
     ) -> list[DeliveryRow]:
         """See `Store.deliveries`."""
-        return await self._read(reader.deliveries, endpoint, state, min(after, _GREATEST), limit)
+        last = _GREATEST if upto is None else min(upto, _GREATEST)
+        return await self._read(reader.deliveries, endpoint, state, min(after, _GREATEST), last, limit, newest=newest)
+
+    async def count_deliveries(self, endpoint: str, state: str) -> int:
+        """See `Store.count_deliveries`."""
+        return await self._read(reader.count_deliveries, endpoint, state)
 
     async def delivery(self, endpoint: str, sequence: int) -> DeliveryRow | None:
         """See `Store.delivery`."""

@@ -87,14 +87,9 @@ _DELIVERIES = Bulk(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Forget:
-    """An endpoint whose position and rows are to be removed."""
+_ENDPOINTS = Bulk("endpoint", "name, record", "ON CONFLICT (name) DO UPDATE SET record = excluded.record")
 
-    endpoint: str
-
-
-Change = Batch | Deliveries | Forget
+Change = Batch | Deliveries
 
 
 @dataclass(slots=True)
@@ -145,21 +140,17 @@ class _Group:
         self._events: list[Any] = []
         self._tasks: dict[str, tuple[TaskRow, int]] = {}
         self._cursors: dict[tuple[str, str], bytes] = {}
-        self._forgotten: dict[str, None] = {}
         self._rows: dict[tuple[str, int], DeliveryRow] = {}
         self._positions: dict[str, int] = {}
+        self._records: dict[str, bytes] = {}
 
     def add(self, change: Change) -> Committed | None:
         if isinstance(change, Batch):
             return self._append(change)
-        if isinstance(change, Deliveries):
-            for row in change.rows:
-                self._rows[row.endpoint, row.sequence] = row
-            self._positions.update(change.positions)
-            return None
-        self._forgotten[change.endpoint] = None
-        self._rows = {key: row for key, row in self._rows.items() if key[0] != change.endpoint}
-        self._positions.pop(change.endpoint, None)
+        for row in change.rows:
+            self._rows[row.endpoint, row.sequence] = row
+        self._positions.update(change.positions)
+        self._records.update(change.records)
         return None
 
     def _append(self, batch: Batch) -> Committed:
@@ -245,9 +236,6 @@ class _Group:
                 for item in (source, stream, value)
             ],
         )
-        for endpoint in self._forgotten:
-            connection.execute("DELETE FROM position WHERE endpoint = ?", (endpoint,))
-            connection.execute("DELETE FROM delivery WHERE endpoint = ?", (endpoint,))
         _DELIVERIES.run(
             connection,
             [
@@ -260,6 +248,7 @@ class _Group:
             ],
         )  # fmt: skip
         _POSITIONS.run(connection, [value for pair in self._positions.items() for value in pair])
+        _ENDPOINTS.run(connection, [value for pair in self._records.items() for value in pair])
 
 
 def later(moment: str, other: str) -> bool:

@@ -39,7 +39,7 @@ class Job:
         head: end of the log after the commit.
     """
 
-    work: Change | retention.Trim
+    work: Change | retention.Step
     size: int
     result: Any = None
     error: Exception | None = None
@@ -118,7 +118,7 @@ class Writer:
         if first is None:
             return []
         group, size = [first], first.size
-        while not isinstance(first.work, retention.Trim) and len(group) < GROUP_JOBS and size < GROUP_BYTES:
+        while not isinstance(first.work, retention.Step) and len(group) < GROUP_JOBS and size < GROUP_BYTES:
             try:
                 job = self._queue.get_nowait()
             except queue.Empty:
@@ -126,7 +126,7 @@ class Writer:
             if job is None:
                 self._queue.put(None)  # nothing comes after it: it ends the thread at the next look
                 break
-            if isinstance(job.work, retention.Trim):
+            if isinstance(job.work, retention.Step):
                 self._held = job
                 break
             group.append(job)
@@ -170,10 +170,10 @@ class Writer:
         if self._connection is None:
             self._connection = self._database.connect("writer")
         work = jobs[0].work
-        if isinstance(work, retention.Trim):
+        if isinstance(work, retention.Step):
             jobs[0].result = retention.run(self._connection, work)
             return
-        changes = [job.work for job in jobs if not isinstance(job.work, retention.Trim)]
+        changes = [job.work for job in jobs if not isinstance(job.work, retention.Step)]
         for job, result in zip(jobs, transaction.commit(self._connection, changes, self._tip), strict=True):
             job.result = result
 

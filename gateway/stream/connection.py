@@ -22,7 +22,7 @@ from gateway.stream.framing import PING, Form, Framing, form_of
 from gateway.stream.hub import Hub, Member
 from gateway.stream.index import Group, predicate
 from gateway.stream.lane import Lane
-from gateway.stream.outlet import Outlet
+from gateway.stream.outlet import Outlet, descriptor
 from gateway.stream.ring import Entry
 from gateway.stream.settings import StreamSettings
 from schemas import stream
@@ -81,14 +81,12 @@ class Subscription:
     def attach(self) -> None:
         """From here on the hub hands events over; in the same turn of the loop in which everything before was sent."""
         connection = self.connection
-        self.group = connection.hub.index.join(connection, self.wanted, connection.bounds, connection.form)
-        connection.live += 1
+        self.group = connection.hub.join(connection, self.wanted, connection.bounds, connection.form)
 
     def detach(self) -> None:
         """Stops what brings events, live or replayed."""
         if self.group is not None:
-            self.connection.hub.index.leave(self.connection, self.group)
-            self.connection.live -= 1
+            self.connection.hub.leave(self.connection, self.group)
             self.group = None
         if self.task is not None:
             self.task.cancel()
@@ -98,8 +96,8 @@ class Subscription:
         self._judge()
         connection = self.connection
         if self.group is not None:
-            connection.hub.index.leave(connection, self.group)
-            self.group = connection.hub.index.join(connection, self.wanted, connection.bounds, connection.form)
+            connection.hub.leave(connection, self.group)
+            self.group = connection.hub.join(connection, self.wanted, connection.bounds, connection.form)
 
     def covers(self, entry: Entry) -> bool:
         """Whether the event was sent because of this subscription."""
@@ -134,9 +132,9 @@ class Connection:
     """
 
     __slots__ = (
-        "_beat_due", "_interval", "_notices", "_on_end", "_room", "_stalled", "_stopping", "address", "around", "dirty",
-        "ended", "ending", "form", "framing", "grant", "heard", "hub", "lane", "live", "opened", "outlet", "session",
-        "subscriptions", "waiting",
+        "_beat_due", "_interval", "_notices", "_on_end", "_room", "_stalled", "_stopping", "address", "around", "descriptor",
+        "dirty", "ended", "ending", "form", "framing", "grant", "headroom", "heard", "hub", "lane", "live", "opened", "outlet",
+        "session", "subscriptions", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -152,13 +150,14 @@ class Connection:
         self.framing = framing
         self.form: Form = form_of(framing, redacts=True)
         self.outlet = outlet
+        self.descriptor = descriptor(outlet)
         self.address = address
         self.session = f"{around.rng.getrandbits(64):016x}"
         self.lane = Lane(around.settings.buffer)
         self.subscriptions: dict[str, Subscription] = {}
         self.grant: Grant | None = None
         self.dirty = self.waiting = self.ended = False
-        self.live = 0
+        self.live = self.headroom = 0
         self.ending: stream.Close | None = None
         self.heard = self.opened = around.clock.monotonic()
         self._on_end = on_end
@@ -178,6 +177,7 @@ class Connection:
 
     def entitle(self, grant: Grant) -> None:
         """Sets, or changes, what the connection may see; what is already sent or waiting stays."""
+        self.hub.hand_out()
         self.grant = grant
         self.form = form_of(self.framing, redacts=grant.redacts)
         for subscription in self.subscriptions.values():

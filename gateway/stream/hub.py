@@ -1,13 +1,16 @@
 """Hub: hands each committed event to the connections that want it, and writes once per connection and turn of the loop.
 
-Everything happens on the event loop and nothing here waits: `publish` puts bytes into lanes, one callback at the end of the
-turn writes them. There is no task, queue or timer per connection; one shared timer looks after those whose peer does not
-keep up. Must not know how a connection speaks (WebSocket, SSE), nor tokens.
+Everything happens on the event loop and nothing here waits: `publish` notes what groups of connections are owed, one callback
+at the end of the turn writes it: at once to those with nothing unsent, through their lanes to the others. Whatever concerns
+one connection alone first puts what is owed into lanes, so that the order of the whole is kept. There is no task, queue or
+timer per connection; one shared timer looks after those whose peer does not keep up. Must not know how a connection speaks
+(WebSocket, SSE), nor tokens.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -18,7 +21,8 @@ from gateway.stream.framing import Form
 from gateway.stream.index import Group, Index
 from gateway.stream.lane import Lane
 from gateway.stream.outlet import Outlet
-from gateway.stream.ring import Entry, Ring
+from gateway.stream.ring import Entry, Ring, sequence_of
+from schemas.filter import Filter
 
 #: Seconds between two looks at connections with a backlog.
 _POLL = 0.01
@@ -31,11 +35,15 @@ class Member(Protocol):
 
     lane: Lane
     outlet: Outlet
+    #: see `gateway.stream.outlet.descriptor`
+    descriptor: int
     form: Form
     #: set by the hub: the connection is in its list for this turn
     dirty: bool
-    #: how many live subscriptions it has
+    #: set by the hub: how many live subscriptions it has
     live: int
+    #: set by the hub: bytes that may be written at once, past the lane; 0 while the lane may hold something
+    headroom: int
     #: somebody waits for the lane to have room
     waiting: bool
 
@@ -71,6 +79,7 @@ class Hub:
         self._clock = clock
         self._metrics = metrics
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._owed: dict[Group[Member], list[Entry]] = {}
         self._dirty: list[Member] = []
         self._backlogged: set[Member] = set()
         self._flush_due = False
@@ -100,65 +109,71 @@ class Hub:
     # --- events -------------------------------------------------------------------------------------------------------
 
     def publish(self, events: Sequence[LogEvent]) -> None:
-        """Hands out the next committed events, in the order of the log. Called once per commit, on the loop."""
+        """Takes the next committed events, in the order of the log. Called once per commit, on the loop."""
         if not events:
             return
-        entries = self.ring.extend(events)
-        plan: dict[Group[Member], list[Entry]] = {}
-        for entry in entries:
+        for entry in self.ring.extend(events):
             for group in self.index.matching(entry.event):
-                plan.setdefault(group, []).append(entry)
-        several: dict[Member, set[int]] = {}
-        for group, wanted in plan.items():
-            self._hand_out(group, wanted, several)
-        if several:
-            by_position = {entry.event.sequence: entry for entry in entries}
-            for member, found in several.items():
-                for sequence in sorted(found):
-                    self.offer(member, by_position[sequence])
-        self.ring.settle()
+                self._owed.setdefault(group, []).append(entry)
         self.head = events[-1].sequence
         oldest = events[0].received
         self._received = oldest if self._received is None else min(self._received, oldest)
         self._schedule()
         self._tell_reached()
 
-    def _hand_out(self, group: Group[Member], wanted: list[Entry], several: dict[Member, set[int]]) -> None:
-        """Puts events into the lanes of a group; those who may get the same event from another group go to `several`."""
-        frames = [entry.frame(group.form) for entry in wanted]
-        joined = frames[0] if len(frames) == 1 else b"".join(frames)
-        size, count, given = len(joined), len(frames), 0
-        dirty = self._dirty
-        for member in group.members:
-            if member.live > 1:
-                several.setdefault(member, set()).update(entry.event.sequence for entry in wanted)
-                continue
-            lane = member.lane
-            if lane.direct_size + lane.buffered + size <= lane.window and not lane.held:
-                lane.direct.append(joined)
-                lane.direct_size += size
-                given += count
-                if not member.dirty:
-                    member.dirty = True
-                    dirty.append(member)
-            else:
-                for entry in wanted:
-                    self.offer(member, entry)
-        self._sent += given
+    def join(self, member: Member, wanted: Filter, bounds: Filter, form: Form) -> Group[Member]:
+        """Hands the member what matches and is published from now on."""
+        self.hand_out()
+        member.live += 1
+        self.touch(member)
+        return self.index.join(member, wanted, bounds, form)
+
+    def leave(self, member: Member, group: Group[Member]) -> None:
+        """Ends what `join` began; what was published before is in the member's lane."""
+        self.hand_out()
+        member.live -= 1
+        self.touch(member)
+        self.index.leave(member, group)
+
+    def hand_out(self) -> None:
+        """Puts what groups are owed into lanes: from here on members may be dealt with one by one."""
+        if self._owed:
+            several: dict[Member, set[Entry]] = {}
+            owed, self._owed = self._owed, {}
+            for group, wanted in owed.items():
+                for member in group.members:
+                    self._queue(member, wanted, several)
+            self._queue_several(several)
+
+    def _queue(self, member: Member, wanted: list[Entry], several: dict[Member, set[Entry]]) -> None:
+        """Puts events of a group into a lane; where another group may have the same ones, they go to `several`."""
+        if member.live > 1:
+            several.setdefault(member, set()).update(wanted)
+        else:
+            for entry in wanted:
+                self.offer(member, entry)
+
+    def _queue_several(self, several: dict[Member, set[Entry]]) -> None:
+        for member, entries in several.items():
+            for entry in sorted(entries, key=sequence_of):
+                self.offer(member, entry)
 
     def offer(self, member: Member, entry: Entry) -> None:
         """Puts one event into one lane."""
+        self.hand_out()
         if member.lane.offer(entry.frame(member.form), entry.event):
             self._metrics.stream_conflated.inc()
         self.touch(member)
 
     def put(self, member: Member, frame: bytes) -> None:
         """Puts a notice or a snapshot event into one lane."""
+        self.hand_out()
         member.lane.put(frame)
         self.touch(member)
 
     def touch(self, member: Member) -> None:
         """Has the lane written at the end of this turn."""
+        member.headroom = 0
         if not member.dirty:
             member.dirty = True
             self._dirty.append(member)
@@ -190,47 +205,54 @@ class Hub:
         if not self._flush_due:
             self._flush_due = True
             loop = self._running()
-            many = len(self._dirty) >= _MANY
+            many = sum(len(group.members) for group in self._owed) >= _MANY
             self._flushing = loop.call_later(_GATHER, self._flush) if many else loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         """Writes what this turn of the loop has brought, one write a connection."""
+        self._broadcast()
         self._flush_due = False
         members, self._dirty = self._dirty, []
-        pieces: list[bytes] = []
-        data = b""
         for member in members:
             member.dirty = False
-            lane, outlet = member.lane, member.outlet
-            frames = lane.direct
-            # Nearly all keep up: for them this is all there is to do, and what many get is joined once.
-            if (
-                not frames
-                or lane.held
-                or lane.buffered
-                or member.waiting
-                or outlet.get_write_buffer_size()
-                or outlet.is_closing()
-            ):
-                self.flush(member)
-                continue
-            if frames != pieces:
-                pieces = frames
-                data = frames[0] if len(frames) == 1 else b"".join(frames)
-            lane.direct = []
-            lane.direct_size = 0
-            if lane.sent:
-                self._sent += lane.sent
-                lane.sent = 0
-            try:
-                outlet.write(data)
-            except (OSError, RuntimeError):  # uvloop raises RuntimeError for a transport that closed a moment ago
-                member.on_lost()
+            self.flush(member)
+        self.ring.settle()
         self._metrics.stream_sent.inc(self._sent)
         self._sent = 0
         if self._received is not None:
             self._metrics.relay_latency.observe(max(0.0, self._clock.now() - self._received))
             self._received = None
+
+    def _broadcast(self) -> None:
+        """Writes what groups are owed to those who keep up, which is nearly all; the others get it through their lanes."""
+        owed, self._owed = self._owed, {}
+        several: dict[Member, set[Entry]] = {}
+        lost: list[Member] = []
+        for group, wanted in owed.items():
+            frames = [entry.frame(group.form) for entry in wanted]
+            data = frames[0] if len(frames) == 1 else b"".join(frames)
+            size, written = len(data), 0
+            for member in group.members:
+                outlet = member.outlet
+                if size > member.headroom or outlet.get_write_buffer_size() or outlet.is_closing():
+                    self._queue(member, wanted, several)
+                    continue
+                taken = 0
+                try:
+                    if member.descriptor >= 0:
+                        taken = os.write(member.descriptor, data)
+                except BlockingIOError:
+                    pass  # not even a part: the transport waits until there is room
+                except OSError:
+                    lost.append(member)
+                    continue
+                written += 1
+                if taken < size and not _written(outlet, data[taken:]):
+                    lost.append(member)
+            self._sent += written * len(frames)
+        self._queue_several(several)
+        for member in lost:
+            member.on_lost()
 
     def flush(self, member: Member) -> None:
         """Writes what there is room for, and judges whether the peer keeps up."""
@@ -256,6 +278,8 @@ class Hub:
             lane.sent = 0
         if lane.size or member.waiting or lane.buffered:
             self._judge(member, before)
+        elif member.live == 1:
+            member.headroom = lane.window
 
     def _judge(self, member: Member, before: int) -> None:
         lane = member.lane
@@ -294,3 +318,12 @@ class Hub:
     def backlogged(self) -> int:
         """Connections whose peer does not keep up at the moment."""
         return len(self._backlogged)
+
+
+def _written(outlet: Outlet, data: bytes) -> bool:
+    """Hands bytes to an outlet; False where its peer is gone."""
+    try:
+        outlet.write(data)
+    except (OSError, RuntimeError):  # uvloop raises RuntimeError for a transport that closed a moment ago
+        return False
+    return True

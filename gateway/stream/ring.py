@@ -15,7 +15,7 @@ from gateway.stream.framing import FORMS, Form
 #: What an entry costs beside its bytes, roughly.
 _OVERHEAD = 400
 
-_sequence = attrgetter("event.sequence")
+sequence_of = attrgetter("event.sequence")
 
 
 class Entry:
@@ -94,5 +94,5 @@ class Ring:
 
     def after(self, sequence: int, limit: int) -> list[Entry]:
         """At most so many entries behind a position, which must not be below `floor`."""
-        start = bisect_right(self._entries, sequence, key=_sequence)
+        start = bisect_right(self._entries, sequence, key=sequence_of)
         return self._entries[start : start + limit]

@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from gateway.webhooks import guard, schedule, signing
+from schemas.duration import SecondsOrZero
 from schemas.filter import FIELDS, Filter
 
 #: Headers that a delivery sets itself, that belong to one connection (RFC 9110, 7.6.1), or that would change how the
@@ -50,7 +51,9 @@ class EndpointConfig(BaseModel):
     url: Annotated[
         str, Field(min_length=1, max_length=2048, repr=False, description="http or https, no user information")
     ]
-    secret: SecretStr = Field(description="whsec_ and 24 to 64 bytes in base64")
+    secret: SecretStr = Field(
+        description="whsec_ and 24 to 64 bytes in base64; or whsk_ and an Ed25519 private key (signatures v1a)"
+    )
     source: tuple[str, ...] = Field(default=(), description="names of sources")
     task: tuple[str, ...] = Field(default=(), description='task keys, "<source name>/<task id>"')
     kind: tuple[str, ...] = Field(default=(), description="task kinds")
@@ -67,6 +70,11 @@ class EndpointConfig(BaseModel):
     rate_limit: float | None = Field(default=None, gt=0, le=100_000, description="requests a second; none: no limit")
     progress: Literal["every", "latest", "none"] = Field(
         default="every", description="every progress event, only the newest of those that wait, or none"
+    )
+    disable_after: SecondsOrZero = Field(
+        default=5 * 86400.0,
+        le=366 * 86400.0,
+        description="how long everything may fail before the endpoint is disabled; 0: for ever",
     )
     enabled: bool = Field(default=True, description="false: nothing is queued for it")
 
@@ -125,7 +133,7 @@ class EndpointConfig(BaseModel):
         return self.url[:5].lower() == "http:" and not self.allow_http
 
     @property
-    def keys(self) -> tuple[bytes, ...]:
+    def keys(self) -> tuple[signing.Key, ...]:
         """The signing keys, the current one first."""
         return (signing.decode_secret(self.secret.get_secret_value()),)
 

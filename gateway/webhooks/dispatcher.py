@@ -1,29 +1,44 @@
 """All endpoints together: start, wake, one writer for their results, drain, status.
 
-Owns the tasks of the webhooks and the only writes they make to the store: the results of all endpoints go in one write, and
-while one is under way the next ones gather. Must not know what an attempt is.
+Owns the tasks of the webhooks and the only writes they make to the store: what all endpoints have goes in one write, and
+while one is under way the next results gather. What is to be said about an endpoint is stored with it first and put into the
+log then, so that a crash loses none of it. Must not know what an attempt is, nor who may change an endpoint.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Coroutine, Sequence
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 
 import structlog
 
 from gateway.clock import Clock
-from gateway.errors import ConfigError, StoreError
+from gateway.errors import ConfigError, Invalid, MainstemError, Refused, StoreError
 from gateway.metrics import Metrics
 from gateway.store.api import Deliveries, LogEvent, Store
+from gateway.telemetry import conceal
+from gateway.webhooks import record
 from gateway.webhooks.config import EndpointConfig
-from gateway.webhooks.endpoint import STORE_RETRY, Endpoint, EndpointStatus
+from gateway.webhooks.endpoint import STORE_RETRY, Endpoint
+from gateway.webhooks.names import Names
 from gateway.webhooks.recent import Recent
+from gateway.webhooks.record import Notice, Record
+from gateway.webhooks.status import EndpointStatus
 
 _log = structlog.get_logger("mainstem.webhooks")
 
+#: Seconds for which results gather before they are written: a commit costs about as much for one as for fifty.
+GATHER = 0.005
 #: Seconds that `close` waits for results to be stored.
 LAST_WRITE = 5.0
+#: Seconds that the removal of an endpoint waits for what is in flight.
+LAST_ATTEMPTS = 5.0
+
+#: Puts an event about an endpoint into the log: id, type, subject, time in seconds since 1970 (UTC), data. Returns it once it
+#: is committed, None where the log had it already.
+Announce = Callable[[str, str, str, float, Mapping[str, object]], Awaitable[LogEvent | None]]
 
 
 class Dispatcher:
@@ -33,26 +48,38 @@ class Dispatcher:
 
     Args:
         store: an open store.
-        endpoints: names are unique.
+        endpoints: those of the configuration file; names are unique.
         clock, rng, metrics: as everywhere.
+        announce: see `Announce`; None: nothing is said about endpoints.
 
     Raises:
         ConfigError: two endpoints have the same name.
     """
 
     def __init__(
-        self, store: Store, endpoints: Sequence[EndpointConfig], *, clock: Clock, rng: random.Random, metrics: Metrics
+        self,
+        store: Store,
+        endpoints: Sequence[EndpointConfig],
+        *,
+        clock: Clock,
+        rng: random.Random,
+        metrics: Metrics,
+        announce: Announce | None = None,
     ) -> None:
         names = [config.name for config in endpoints]
         for name in names:
             if names.count(name) > 1:
                 raise ConfigError(f"webhooks: two endpoints are named {name}")
-        self._store, self._configs = store, tuple(endpoints)
-        self._clock, self._rng, self._metrics = clock, rng, metrics
+        self.store, self.files = store, {config.name: config for config in endpoints}
+        self._clock, self._rng, self._metrics, self._announce = clock, rng, metrics, announce
         self._recent = Recent(0)
-        self._endpoints: dict[str, Endpoint] = {}
+        self._names: Names | None = None
+        self.endpoints: dict[str, Endpoint] = {}
+        self._runs: dict[str, asyncio.Task[None]] = {}
         self._dirty = asyncio.Event()
+        self._news = asyncio.Event()
         self._writing = asyncio.Lock()
+        self._announcing = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._failure: str | None = None
 
@@ -69,50 +96,139 @@ class Dispatcher:
         Raises:
             StoreError: the store cannot be used.
         """
-        head = self._store.head
-        self._recent = Recent(head)
-        positions = await self._store.positions()
-        for name in positions.keys() - {config.name for config in self._configs}:
-            # The position of an endpoint that nobody has any more would keep the log from ever shrinking.
-            await self._store.forget_endpoint(name)
-            _log.info("webhook_endpoint_forgotten", endpoint=name)
-        fresh = {config.name: head for config in self._configs if config.name not in positions}
-        if fresh:
-            await self._store.deliver(Deliveries(positions=fresh))
-        for config in self._configs:
-            endpoint = self._endpoints[config.name] = Endpoint(
-                config,
-                self._store,
-                self._recent,
-                clock=self._clock,
-                rng=self._rng,
-                metrics=self._metrics,
-                changed=self._dirty.set,
-                broken=self._broken,
-            )
-            await endpoint.load(positions.get(config.name, head))
+        self._recent, self._names = Recent(self.store.head), Names(self._clock)
+        positions = await self.store.positions()
+        records = {name: record.decode(stored) for name, stored in (await self.store.endpoints()).items()}
+        for name in sorted(positions.keys() | records.keys() | self.files.keys()):
+            kept = records.get(name, Record())
+            file = self.files.get(name)
+            changed = file is not None and _reconcile(file, kept)
+            if kept.removed or (file is None and kept.settings is None):
+                for notice in kept.notices if self._announce is not None else ():
+                    self._spawn(self._say(name, notice), f"webhook-notice {name}")
+                # The position of an endpoint that nobody has any more would keep the log from ever shrinking.
+                await self.store.forget_endpoint(name)
+                _log.info("webhook_endpoint_forgotten", endpoint=name)
+                if file is None:
+                    continue
+                kept, changed = Record(), False
+                positions.pop(name, None)
+            try:
+                config = record.effective(file, kept)
+            except Invalid as error:
+                # what an older version took and this one does not; its deliveries wait for someone to mend it
+                _log.error("webhook_endpoint_invalid", endpoint=name, problems=sorted(error.errors))
+                continue
+            conceal(*record.secrets_of(record.settings_of(config)), *(former.secret for former in kept.former))
+            if name not in positions or changed:
+                position = positions.setdefault(name, self.store.head)
+                await self.store.deliver(Deliveries(positions={name: position}, records={name: record.encode(kept)}))
+            await self._take_up(config, kept, positions[name])
         self._spawn(self._write(), "webhook-writer")
-        for name, endpoint in self._endpoints.items():
-            self._spawn(endpoint.run(), f"webhook-endpoint {name}")
+        self._spawn(self._speak(), "webhook-speaker")
+        for endpoint in self.endpoints.values():
+            self._run(endpoint)
+        self._news.set()
+
+    async def _take_up(self, config: EndpointConfig, kept: Record, position: int) -> Endpoint:
+        assert self._names is not None
+        endpoint = Endpoint(
+            config,
+            kept,
+            self.store,
+            self._recent,
+            self._names,
+            clock=self._clock,
+            rng=self._rng,
+            metrics=self._metrics,
+            changed=self._dirty.set,
+            broken=self._broken,
+            notice=self.notice,
+        )
+        try:
+            await endpoint.load(position)
+        except BaseException:
+            await endpoint.close()
+            raise
+        self.endpoints[config.name] = endpoint
+        return endpoint
+
+    def _run(self, endpoint: Endpoint) -> None:
+        self._runs[endpoint.name] = self._spawn(endpoint.run(), f"webhook-endpoint {endpoint.name}")
 
     def publish(self, events: Sequence[LogEvent]) -> None:
         """The log has grown by these events; called in the order of the log, with every event."""
-        if self._endpoints:
-            self._recent.push(events)
-            for endpoint in self._endpoints.values():
-                endpoint.wake()
+        self._recent.push(events)
+        for endpoint in self.endpoints.values():
+            endpoint.wake()
 
     def status(self) -> list[EndpointStatus]:
-        """What can be said of every endpoint now."""
-        return [endpoint.status() for endpoint in self._endpoints.values()]
+        """What can be said of every endpoint now, ordered by name."""
+        return [endpoint.status() for _, endpoint in sorted(self.endpoints.items())]
 
-    def enable(self, name: str) -> None:
-        """An endpoint that is disabled delivers again, beginning with the next event.
+    # Endpoints that come and go
+
+    def notice(self, kind: str, data: Mapping[str, object]) -> Notice | None:
+        """An event about an endpoint, to be kept in its record until the log has it; None where nobody takes it."""
+        if self._announce is None:
+            return None
+        self._news.set()
+        return Notice(uuid.uuid4().hex, kind, self._clock.now(), dict(data))
+
+    async def add(self, config: EndpointConfig, kept: Record) -> Endpoint:
+        """A new endpoint, stored; it begins with the next event.
 
         Raises:
-            KeyError: there is no such endpoint.
+            StoreError: the store cannot be used.
         """
-        self._endpoints[name].enable()
+        position = self.store.head
+        await self.store.deliver(
+            Deliveries(positions={config.name: position}, records={config.name: record.encode(kept)})
+        )
+        endpoint = await self._take_up(config, kept, position)
+        self._run(endpoint)
+        self._news.set()
+        return endpoint
+
+    async def remove(self, endpoint: Endpoint) -> None:
+        """Ends an endpoint, in bounded time, and forgets it.
+
+        Raises:
+            StoreError: the store cannot be used.
+        """
+        name = endpoint.name
+        endpoint.record.removed = True  # whatever happens, the next start finishes this
+        flying = endpoint.stop()
+        await self.flush()
+        if flying:
+            await asyncio.wait(flying, timeout=LAST_ATTEMPTS)
+        run = self._runs.pop(name)
+        run.cancel()
+        await asyncio.wait([run])
+        await endpoint.close()
+        await self.announce()
+        async with self._writing:
+            del self.endpoints[name]  # nothing is written of it any more
+        await self.store.forget_endpoint(name)
+        labels = {"endpoint": name}
+        for metric in (
+            self._metrics.delivery_attempts,
+            self._metrics.deliveries_pending,
+            self._metrics.deliveries_dead,
+        ):
+            metric.remove_by_labels(labels)
+
+    async def recount(self) -> None:
+        """Retention has removed deliveries: counts the dead letters anew.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        async with self._writing:
+            for endpoint in list(self.endpoints.values()):
+                await endpoint.recount()
+
+    # The end
 
     async def drain(self, timeout: float) -> bool:
         """Begins nothing new and waits for what is in flight and for its results to be stored.
@@ -125,10 +241,10 @@ class Dispatcher:
         """
         try:
             async with asyncio.timeout(timeout):
-                flying = {task for endpoint in self._endpoints.values() for task in endpoint.stop()}
+                flying = {task for endpoint in self.endpoints.values() for task in endpoint.stop()}
                 if flying:
                     await asyncio.wait(flying)
-                await self._flush(final=True)
+                await self.flush(final=True)
         except TimeoutError:
             _log.warning("webhook_drain_incomplete", timeout=timeout)
             return False
@@ -136,7 +252,7 @@ class Dispatcher:
 
     async def close(self) -> None:
         """Gives up what is in flight, stores what is known, and ends every task. Idempotent."""
-        for endpoint in self._endpoints.values():
+        for endpoint in self.endpoints.values():
             await endpoint.close()
         tasks, self._tasks = self._tasks, set()
         for task in tasks:
@@ -145,17 +261,21 @@ class Dispatcher:
             await asyncio.wait(tasks)
         try:
             async with asyncio.timeout(LAST_WRITE):
-                await self._flush(final=True)
+                await self.flush(final=True)
         except TimeoutError:
             _log.warning("webhook_results_not_stored", timeout=LAST_WRITE)
-        self._endpoints = {}
+        self.endpoints = {}
+        if self._names is not None:
+            await self._names.close()
 
-    def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
+    def _spawn(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:
             self._broken(error)
@@ -164,28 +284,35 @@ class Dispatcher:
         self._failure = f"{type(error).__name__} in webhooks"
         _log.error("webhook_task_failed", exc_info=error)
 
+    # To the store, and from there to the log
+
     async def _write(self) -> None:
         while True:
             await self._dirty.wait()
+            await asyncio.sleep(GATHER)
             self._dirty.clear()
-            await self._flush()
+            await self.flush()
 
-    async def _flush(self, *, final: bool = False) -> None:
-        """Stores all results there are, trying until the store takes them."""
+    async def flush(self, *, final: bool = False) -> None:
+        """Stores all that there is, trying until the store takes it.
+
+        Args:
+            final: positions that moved only a little, too.
+        """
         async with self._writing:
             batch = Deliveries()
-            for endpoint in self._endpoints.values():
-                endpoint.collect(batch, final=final)
-            if batch.rows or batch.positions:
+            for endpoint in self.endpoints.values():
+                endpoint.books.collect(batch, final=final)
+            if batch.rows or batch.positions or batch.records:
                 await self._deliver(batch)
-            for endpoint in self._endpoints.values():
+            for endpoint in self.endpoints.values():
                 endpoint.saved()
 
     async def _deliver(self, batch: Deliveries) -> None:
         told = False
         while True:
             try:
-                await self._store.deliver(batch)
+                await self.store.deliver(batch)
             except StoreError as error:
                 if not told:
                     _log.warning("webhook_results_not_stored", error=str(error))
@@ -195,3 +322,46 @@ class Dispatcher:
                 if told:
                     _log.info("webhook_results_stored")
                 return
+
+    async def announce(self) -> None:
+        """Puts into the log what is to be said about endpoints, once it is stored with them.
+
+        Raises:
+            MainstemError: the log does not take it now. It is tried again later.
+        """
+        if self._announce is None:
+            return
+        async with self._announcing:
+            await self.flush()
+            for endpoint in list(self.endpoints.values()):
+                for notice in list(endpoint.record.notices):
+                    await self._say(endpoint.name, notice)
+                    endpoint.books.told(notice)
+
+    async def _say(self, name: str, notice: Notice) -> None:
+        assert self._announce is not None
+        await self._announce(notice.id, notice.type, name, notice.at, notice.data)
+
+    async def _speak(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            try:
+                await self.announce()
+            except Refused:  # the gateway is shutting down: they are kept, and said after the next start
+                return
+            except MainstemError as error:
+                _log.warning("webhook_notice_not_logged", error=str(error))
+                await self._clock.sleep(STORE_RETRY)
+                self._news.set()
+
+
+def _reconcile(file: EndpointConfig, kept: Record) -> bool:
+    """An edited file wins over what the API changed before. Returns whether the record is another one with that."""
+    stale = kept.patch is not None and kept.fingerprint != record.fingerprint(file)
+    if not stale and kept.settings is None:
+        return False
+    _log.warning("webhook_changes_dropped", endpoint=file.name, reason="the configuration file defines it anew")
+    kept.settings = kept.patch = kept.fingerprint = None
+    kept.former = []
+    return True

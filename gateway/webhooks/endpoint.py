@@ -1,7 +1,7 @@
-"""One endpoint: a cursor on the log, its lanes, and the attempts in flight.
+"""One endpoint: its lanes, the attempts in flight, and what comes of them.
 
-Owns what is known in memory of the endpoint's deliveries and turns outcomes into rows and a position for the store. Must not
-know other endpoints, nor write to the store: the dispatcher collects what all endpoints have and writes it together.
+Owns what is known in memory of the endpoint's deliveries and turns outcomes into rows, a position and a record for the store.
+Must not know other endpoints, nor write to the store: the dispatcher collects what all endpoints have and writes it together.
 
 What survives a crash: `gateway.webhooks.ledger` has the rule. After a start an event with a pending row is tried when due,
 one with any other row is done, and what was in flight is sent again with the same id.
@@ -16,31 +16,33 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
 
-import msgspec
 import structlog
+from prometheus_client import Counter
 
 from gateway.clock import Clock
-from gateway.errors import StoreError
+from gateway.errors import Refused, StoreError
 from gateway.metrics import Metrics
-from gateway.store.api import Deliveries, DeliveryRow, LogEvent, Store
-from gateway.webhooks import rate, schedule
+from gateway.store.api import DeliveryRow, LogEvent, Store
+from gateway.webhooks import history, rate, schedule
 from gateway.webhooks.alarm import Alarm
+from gateway.webhooks.books import Books
+from gateway.webhooks.client import Client
 from gateway.webhooks.config import EndpointConfig
-from gateway.webhooks.lanes import PROGRESS, Item, Lanes
-from gateway.webhooks.ledger import Ledger
+from gateway.webhooks.cursor import PAGE, Cursor, lane_of
+from gateway.webhooks.health import Health
+from gateway.webhooks.lanes import Item, Lanes
+from gateway.webhooks.names import Names
 from gateway.webhooks.recent import Recent
+from gateway.webhooks.record import Notice, Record, Replay, Revival
 from gateway.webhooks.schedule import Fate
-from gateway.webhooks.sender import Answer, Sender
+from gateway.webhooks.sender import Answer
+from gateway.webhooks.status import EndpointStatus
 from schemas import rfc3339
 
 _log = structlog.get_logger("mainstem.webhooks")
 
-#: Events read at once.
-PAGE = 256
 #: The log is read while fewer deliveries than this could be sent without waiting for a time.
 LOW = 256
 #: Deliveries that one endpoint may have in memory, parked ones included; then the rest waits in the log.
@@ -58,35 +60,8 @@ DISABLED = "the endpoint is disabled"
 SKIPPED = "skipped"
 SUPERSEDED = "a newer progress event was sent instead"
 EXPIRED = "the log no longer has this event"
-
-#: Position of the row in which an endpoint keeps that it answered 410. No event has it.
-OWN_ROW = 0
-
-
-@dataclass(frozen=True, slots=True)
-class EndpointStatus:
-    """What can be said of an endpoint now. Times in seconds since 1970, UTC.
-
-    Attributes:
-        disabled: why nothing is sent; None: it is enabled.
-        pending: deliveries that wait or are in flight; what has not been read from the log yet is not counted.
-        in_flight: of these, those in flight.
-        dead: dead letters.
-        position: everything up to there is settled or has a row.
-        last_error: of the latest failed attempt.
-        paused_until: the endpoint asked for less, nothing new is sent before.
-    """
-
-    name: str
-    disabled: str | None
-    pending: int
-    in_flight: int
-    dead: int
-    position: int
-    last_error: str | None
-    last_error_at: float | None
-    last_delivered_at: float | None
-    paused_until: float | None
+#: Who does what nobody asked for.
+SELF = "mainstem"
 
 
 class Endpoint:
@@ -94,56 +69,55 @@ class Endpoint:
 
     Args:
         config: the endpoint.
+        kept: what is kept of it beside its deliveries; changed in place.
         store: read only.
         recent: the newest events.
+        names: host names to addresses.
         clock, rng, metrics: as everywhere.
-        changed: called when there is something to collect.
+        changed: called when the books have something to collect.
         broken: called with an exception that should not have been: a fault of the gateway, never of a receiver.
+        notice: makes an event about it to be put into the log, of a type and data; None where nobody takes it.
     """
 
     def __init__(
         self,
         config: EndpointConfig,
+        kept: Record,
         store: Store,
         recent: Recent,
+        names: Names,
         *,
         clock: Clock,
         rng: random.Random,
         metrics: Metrics,
         changed: Callable[[], None],
         broken: Callable[[BaseException], None],
+        notice: Callable[[str, Mapping[str, object]], Notice | None],
     ) -> None:
         self.name = config.name
         self.config = config
-        self._store, self._recent, self._clock, self._rng = store, recent, clock, rng
-        self._changed, self._broken = changed, broken
-        self._filter = config.where
-        self._matches = self._filter.compile()
-        self._sender = Sender(config, clock)
+        self.books = Books(config.name, kept, clock, changed, notice)
+        self.record = kept
+        self._store, self._clock, self._rng, self._metrics = store, clock, rng, metrics
+        self._broken = broken
+        self._cursor = Cursor(config, store, recent, clock)
+        self._client = Client(config, kept, clock, names)
         self._lanes = Lanes(latest=config.progress == "latest")
         self._bucket = rate.Bucket(config.rate_limit, clock.monotonic())
+        self._health = Health(config.name, self.books, clock)
         self._alarm = Alarm(clock, self._rung, f"webhook-alarm {self.name}")
         self._wake = asyncio.Event()
         self._flying: set[asyncio.Task[None]] = set()
         self._stopped = False
-
-        self._ledger = Ledger(self.name, 0)
+        self._turn = asyncio.Lock()  # held while the log is read and while what is in memory is put in order anew
         self._bytes = 0
 
-        self._disabled = None if config.enabled else DISABLED
+        self._disabled = kept.disabled or (None if config.enabled else DISABLED)
         self._doomed: deque[Item] = deque()  # to become dead letters because the endpoint is disabled
         self._doomed_upto = 0  # what the log has up to there was pending when the endpoint was disabled
-        self._enable_wanted = False
-        self._paused_until = 0.0  # nothing new is sent before
-        self._asked_until = 0.0  # nothing at all is sent before: the receiver named a time
-        self._throttled = 0
-        self._failing = False
-        self._dead = 0
-        self._last_error: str | None = None
-        self._last_error_at: float | None = None
-        self._last_delivered_at: float | None = None
-        self._attempts_total = metrics.delivery_attempts
-        self._duration = metrics.delivery_duration
+        self._enabler: str | None = None  # who wants it enabled again
+        self._enabled = asyncio.Event()
+        self._outcomes: dict[str, Counter] = {}  # `labels` costs more than counting
         self._pending_gauge = metrics.deliveries_pending.labels(self.name)
         self._dead_gauge = metrics.deliveries_dead.labels(self.name)
 
@@ -158,12 +132,17 @@ class Endpoint:
         Raises:
             StoreError: the store cannot be read.
         """
-        own = await self._store.delivery(self.name, OWN_ROW)
-        if own is not None and own.state == "pending":
-            self._disabled = self._disabled or GONE
-        self._ledger = Ledger(self.name, position, [row.sequence async for row in self._rows(None, position)])
-        async for row in self._rows("pending", OWN_ROW):
-            await self._restore(row)
+        self.books.begin(position)
+        await self.recount()
+        newest = await self._store.deliveries(self.name, newest=True, limit=1)
+        replay = self.record.replay
+        self._cursor.horizon = max([replay.upto if replay else 0, *(row.sequence for row in newest)])
+        after = 0
+        while page := await self._store.deliveries(self.name, "pending", after=after, upto=position):
+            for row in page:
+                event = await self._cursor.event(row.sequence) if row.task is None else None
+                self._lanes.add(self._cursor.restored(row, event))
+            after = page[-1].sequence
         if self._disabled is not None:
             self._doom()
         elif position < self._store.floor:
@@ -172,7 +151,6 @@ class Endpoint:
 
     async def run(self) -> None:
         """Reads the log whenever there is something to read and room for it. Runs until cancelled."""
-        await self._safely(self._count_dead)
         while True:
             self._wake.clear()
             await self._safely(self._advance)
@@ -193,7 +171,8 @@ class Endpoint:
         if flying:
             await asyncio.wait(flying)
         await self._alarm.close()
-        await self._sender.close()
+        await self._client.close()
+        self._health.close()
 
     def wake(self) -> None:
         """The log has grown."""
@@ -201,33 +180,195 @@ class Endpoint:
 
     # What the dispatcher writes and shows
 
-    def collect(self, into: Deliveries, *, final: bool = False) -> None:
-        """Hands over what is not stored yet: see `Ledger.collect`."""
-        self._ledger.collect(into, final=final)
-
     def saved(self) -> None:
-        """What was collected last is stored."""
+        """What was collected from the books last is stored."""
         was_full = not self._has_room()
-        self._ledger.saved()
+        self.books.saved()
         if was_full:
             self._launch()
             self._wake.set()
 
+    async def recount(self) -> None:
+        """Counts the dead letters. Called while nothing is being written.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        self.books.counted(await self._store.count_deliveries(self.name, "dead"))
+        self._gauge()
+
     def status(self) -> EndpointStatus:
         """What can be said of the endpoint now."""
-        wait = self._paused_until - self._clock.monotonic()
+        kept = self.record
+        health, breaker = self._health, self._health.breaker
+        wait = breaker.opens_at(new=True) - self._clock.monotonic()
+        if self._disabled is not None:
+            state = "disabled"
+        elif kept.replay is not None:
+            state = "replaying"
+        elif wait > 0 or breaker.is_open:
+            state = "paused"
+        else:
+            state = "delivering" if kept.failing_since is None else "failing"
         return EndpointStatus(
             name=self.name,
+            state=state,
             disabled=self._disabled,
+            failing_since=kept.failing_since,
+            breaker="open" if breaker.is_open else "closed",
             pending=len(self._lanes) + len(self._doomed),
             in_flight=len(self._flying),
-            dead=self._dead,
-            position=self._ledger.position,
-            last_error=self._last_error,
-            last_error_at=self._last_error_at,
-            last_delivered_at=self._last_delivered_at,
+            dead=self.books.dead,
+            position=self.books.ledger.position,
+            last_error=health.error,
+            last_error_at=health.error_at,
+            last_delivered_at=health.delivered_at,
             paused_until=self._clock.now() + wait if wait > 0 else None,
+            replay_upto=kept.replay.upto if kept.replay is not None else None,
         )
+
+    # What is asked of it
+
+    async def reconfigure(self, config: EndpointConfig, change: Callable[[Books], None]) -> None:
+        """From now on works by another configuration. What is in flight ends by the old one; what was taken in goes out.
+
+        Args:
+            config: of the same name.
+            change: makes the books say so, in the same moment.
+        """
+        async with self._turn:
+            for item in self._lanes:
+                self._shelve(item)  # so that the position covers all that was taken in by the old filter
+            change(self.books)
+            self.config = config
+            self._cursor.configure(config)
+            self._lanes.fold(config.progress == "latest")
+            self._bucket = rate.Bucket(config.rate_limit, self._clock.monotonic())
+            if not config.enabled and self._disabled is None:
+                self._disabled = DISABLED
+                self._doom()
+            await self._client.replace(config, self.record)
+        self._launch()
+        self._wake.set()
+
+    async def enable(self, by: str) -> None:
+        """Delivers again, beginning with the next event. What became a dead letter meanwhile stays one.
+
+        Returns once it does; at once where it was not disabled.
+        """
+        if self._disabled is not None:
+            self._enabled.clear()
+            self._enabler = by
+            self._wake.set()
+            await self._enabled.wait()
+
+    async def replay(self, after: int, by: str) -> int:
+        """Delivers the events after a position again, in order per task, and returns that position.
+
+        The position goes back and the log is read again; the record says which rows are from before.
+
+        Raises:
+            Refused: it is disabled.
+        """
+        async with self._turn:
+            self.check_enabled()
+            ledger = self.books.ledger
+            requested, after = after, min(max(after, self._store.floor), ledger.read)
+            running = self.record.replay
+            upto = max(ledger.read, running.upto if running is not None else 0)
+            for item in self._lanes:
+                if item.sequence <= after or self._lanes.is_flying(item):
+                    self._shelve(item)
+            for item in self._lanes.drop(after):
+                self._drop_body(item)
+            ledger.rewind(after)
+            self._cursor.horizon = max(self._cursor.horizon, upto)
+            self.record.replay = Replay(upto, self.books.cut())
+            span = {"after": f"{after:020d}", "upto": f"{upto:020d}", "requested": f"{requested:020d}"}
+            self.books.note("webhook.replayed", {"by": by, **span})
+            self._gauge()
+        self._wake.set()
+        return after
+
+    async def retry(self, sequence: int, by: str) -> bool:
+        """Sends a delivery now, whatever became of it; what is before it in its lane still goes first.
+
+        Returns:
+            Whether there is such a delivery.
+
+        Raises:
+            Refused: the endpoint is disabled.
+            StoreError: the store cannot be read.
+        """
+        async with self._turn:
+            self.check_enabled()
+            ledger = self.books.ledger
+            ledger.watch()
+            try:
+                row = await self._store.delivery(self.name, sequence)
+                event = await self._cursor.event(sequence)
+                row = ledger.newer(sequence - 1, sequence).get(sequence, row)
+            finally:
+                ledger.unwatch()
+            self.check_enabled()
+            held = self._lanes.get(sequence)
+            if row is None and held is None:
+                return False
+            if held is None:
+                assert row is not None
+                self._again(row, event)
+            elif not self._lanes.is_flying(held):
+                self._lanes.hasten(held)
+                self._record(held, "pending", await self._attempts(held), self._clock.now())
+            self.books.note("webhook.retried", {"by": by, "delivery": f"{self.name}.{sequence}"})
+            self._gauge()
+        self._launch()
+        return True
+
+    async def retry_dead(self, by: str) -> int:
+        """Sends all dead letters again, by and by. Returns how many there are.
+
+        Raises:
+            Refused: the endpoint is disabled.
+        """
+        async with self._turn:
+            self.check_enabled()
+            count = self.books.dead
+            self.record.revival = Revival(0, self.books.cut())
+            self.books.note("webhook.retried", {"by": by, "deliveries": count})
+        self._wake.set()
+        return count
+
+    async def push(self, event: LogEvent) -> None:
+        """Sends an event whatever the filter says.
+
+        Raises:
+            Refused: it is disabled.
+        """
+        async with self._turn:
+            self.check_enabled()
+            item = Item(event.sequence, event.id, lane_of(event), event.task, asked=True)
+            self._lanes.add(item)
+            self._record(item, "pending", history.NONE, self._clock.now())
+            self._gauge()
+        self._launch()
+
+    def check_enabled(self) -> None:
+        """Nothing can be sent through a disabled endpoint.
+
+        Raises:
+            Refused: it is.
+        """
+        if self._disabled is not None:
+            why = "" if self._disabled == DISABLED else f": {self._disabled}"
+            raise Refused(409, "webhook_disabled", f"The endpoint is disabled{why}. Enable it first.")
+
+    def _again(self, row: DeliveryRow, event: LogEvent | None) -> None:
+        """Makes a settled delivery pending, due now, at the beginning of its schedule; its history goes on."""
+        item = self._cursor.restored(row, event, attempts=row.attempts)
+        item.tries, item.due, item.asked, item.dead = 0, None, True, row.state == "dead"
+        self._lanes.add(item)
+        self._record(item, "pending", row.attempts, self._clock.now())
 
     # Reading
 
@@ -247,91 +388,76 @@ class Endpoint:
                     _log.info("webhook_store_readable", endpoint=self.name)
                 return
 
-    async def _rows(self, state: str | None, after: int) -> AsyncIterator[DeliveryRow]:
-        while page := await self._store.deliveries(self.name, state, after=after, limit=1000):
-            for row in page:
-                yield row
-            after = page[-1].sequence
-
-    async def _count_dead(self) -> None:
-        """Counts the dead letters of earlier runs. Nothing is sent before, so that none is counted twice."""
-        count = 0
-        async for _ in self._rows("dead", OWN_ROW):
-            count += 1
-        self._dead = count
-        self._gauge()
-
-    async def _restore(self, row: DeliveryRow) -> None:
-        """Puts a pending row back into its lane."""
-        lane = row.task or _lane_of_notice(await self._event(row.sequence))  # rows do not say whose notice it was
-        item = Item(
-            row.sequence, row.event_id, lane, row.task, tries=row.tries, attempts=None, stored=True, closed=True
-        )
-        wait = None if row.due is None else max(0.0, row.due - self._clock.now())
-        self._lanes.add(item, None if wait is None else self._clock.monotonic() + wait)
-
-    async def _event(self, sequence: int) -> LogEvent | None:
-        events = await self._store.read(sequence - 1, 1, (), sequence)
-        return events[0] if events else None
-
     async def _advance(self) -> None:
         """Moves along the log as far as there is something to read and room for it."""
         if self._disabled is not None:
-            await self._bury()
-        while self._is_hungry():
-            position = self._ledger.read
-            page = self._recent.after(position, PAGE)
-            if page is None:
-                upto = max(self._store.head, position)
-                events = await self._store.read(position, PAGE, (self._filter,), upto)
-                reached = events[-1].sequence if len(events) == PAGE else upto
-                if self._disabled is not None:
-                    return  # since it waited here: nothing is taken in any more, `_disable` has set `_wake`
-            else:
-                events, reached = [event for event in page[0] if self._matches(event)], page[1]
-            self._accept(events, reached)
+            async with self._turn:
+                await self._bury()
+        while self._wants_more() and self._has_more():
+            async with self._turn:
+                if self.record.revival is not None:
+                    await self._revive(self.record.revival)
+                else:
+                    page = await self._cursor.page(self.books.ledger, self._lanes.get, self.record.replay)
+                    if self._disabled is None:  # nothing is taken in any more since; `_disable` has set `_wake`
+                        self._accept(page.items)
+                        self.books.reach(page.reached)
+                self._gauge()
             self._launch()
 
-    def _is_hungry(self) -> bool:
+    def _wants_more(self) -> bool:
         return (
             not self._stopped
             and self._disabled is None
-            and self._recent.last > self._ledger.read
             and self._lanes.runnable < LOW
             and len(self._lanes) < WINDOW
             and self._has_room()
         )
 
+    def _has_more(self) -> bool:
+        return self.record.revival is not None or self._cursor.end > self.books.ledger.read
+
     def _has_room(self) -> bool:
         """Whether more results may come: those that wait for the store are bounded."""
-        return self._ledger.unsaved < UNSAVED
+        return self.books.ledger.unsaved < UNSAVED
 
-    def _is_unwanted(self, event: LogEvent) -> bool:
-        return event.type == PROGRESS and self.config.progress == "none"
-
-    def _accept(self, events: Sequence[LogEvent], reached: int) -> None:
-        """Takes events that match into their lanes."""
-        for event in events:
-            if self._ledger.knows(event.sequence) or self._is_unwanted(event):
-                continue
-            lane = event.task or _lane_of_notice(event)
-            item = Item(event.sequence, event.id, lane, event.task, event.type)
-            self._ledger.open(item)
+    def _accept(self, items: list[Item]) -> None:
+        """Takes deliveries into their lanes."""
+        for item in items:
+            event = item.event
+            item.event = None
+            if not item.closed:
+                self.books.ledger.open(item)
             replaced = self._lanes.add(item)
             if replaced is not None:
                 self._supersede(replaced)
-            if self._lanes.is_parked(lane):
+            if replaced is item or item.stored:
+                continue
+            if self._lanes.is_parked(item.lane):
                 self._shelve(item)
-            elif self._bytes + len(event.body) <= BODY_BYTES:
+            elif event is not None and self._bytes + len(event.body) <= BODY_BYTES:
                 item.event = event
                 self._bytes += len(event.body)
-        self._reach(reached)
-        self._gauge()
 
-    def _reach(self, position: int) -> None:
-        self._ledger.reach(position)
-        if self._ledger.lags:
-            self._changed()
+    async def _revive(self, revival: Revival) -> None:
+        """Makes a page of dead letters pending; how far it came is stored with them."""
+        ledger = self.books.ledger
+        ledger.watch()
+        try:
+            rows = await self._store.deliveries(self.name, "dead", after=revival.after, limit=PAGE)
+            last = rows[-1].sequence if rows else revival.after
+            newer = ledger.newer(revival.after, last)
+            found = [newer.get(row.sequence, row) for row in rows]
+            events = [await self._cursor.event(row.sequence) if row.task is None else None for row in found]
+        finally:
+            ledger.unwatch()
+        if self._disabled is not None:
+            return
+        for row, event in zip(found, events, strict=True):
+            if row.state == "dead" and row.updated < revival.at and self._lanes.get(row.sequence) is None:
+                self._again(row, event)
+        self.record.revival = Revival(last, revival.at) if len(rows) == PAGE else None
+        self.books.touch()
 
     # Sending
 
@@ -343,25 +469,25 @@ class Endpoint:
         """Begins as many attempts as may be in flight now."""
         if self._stopped or self._disabled is not None:
             return
-        now = self._clock.monotonic()
+        now, breaker = self._clock.monotonic(), self._health.breaker
         self._lanes.unpark(now)
-        while len(self._flying) < self.config.concurrency and self._has_room():
-            if not self._lanes.has_ready:
-                break
-            until = self._asked_until if self._lanes.next_is_retry else self._paused_until
-            wait = max(until - now, self._bucket.wait(now))
+        while len(self._flying) < self.config.concurrency and self._lanes.has_ready and self._has_room():
+            new = self._lanes.next_is_new
+            wait = max(breaker.opens_at(new=new) - now, self._bucket.wait(now))
             if wait > 0:
                 self._alarm.set(now + wait)
                 break
             item = self._lanes.take()
             self._bucket.take()
-            task = asyncio.create_task(self._attempt(item), name=f"webhook {self.name} {item.sequence}")
+            breaker.sent(now, new=new)
+            work = self._attempt(item, self.config)
+            task = asyncio.create_task(work, name=f"webhook {self.name} {item.sequence}")
             self._flying.add(task)
             task.add_done_callback(self._landed)
         due = self._lanes.next_due
         if due is not None:
             self._alarm.set(due)
-        if self._is_hungry():
+        if self._wants_more() and self._has_more():
             self._wake.set()
 
     def _landed(self, task: asyncio.Task[None]) -> None:
@@ -375,12 +501,12 @@ class Endpoint:
         if item.attempts is not None:
             return item.attempts
         row = await self._store.delivery(self.name, item.sequence)
-        return row.attempts if row is not None else b"[]"
+        return row.attempts if row is not None else history.NONE
 
-    async def _attempt(self, item: Item) -> None:
+    async def _attempt(self, item: Item, config: EndpointConfig) -> None:
         """Sends one delivery once."""
         try:
-            event = item.event or await self._event(item.sequence)
+            event = item.event or await self._cursor.event(item.sequence)
             attempts = await self._attempts(item)
         except StoreError as error:
             _log.warning("webhook_store_unreadable", endpoint=self.name, error=str(error))
@@ -393,23 +519,27 @@ class Endpoint:
             self._wake.set()
             return
         if event is None:
-            self._record(item, "dead", _append(attempts, self._note(EXPIRED)))
+            self._bury_one(item, history.append(attempts, history.end(self._clock.now(), EXPIRED)), EXPIRED)
             self._lanes.settle(item)
-            _log.warning("webhook_event_expired", endpoint=self.name, sequence=item.sequence)
             return
-        answer = await self._sender.send(event.id, event.body)
-        self._settle(item, answer, attempts)
+        answer = await self._client.send(event)
+        self._settle(item, answer, attempts, config)
 
-    def _settle(self, item: Item, answer: Answer, attempts: bytes) -> None:
+    def _settle(self, item: Item, answer: Answer, attempts: bytes, config: EndpointConfig) -> None:
         """Draws the consequences of an attempt."""
-        self._attempts_total.labels(self.name, answer.outcome).inc()
-        self._duration.observe(answer.duration)
+        counter = self._outcomes.get(answer.outcome)
+        if counter is None:
+            counter = self._outcomes[answer.outcome] = self._metrics.delivery_attempts.labels(self.name, answer.outcome)
+        counter.inc()
+        self._metrics.delivery_duration.observe(answer.duration)
         item.tries += 1
-        attempts = _append(attempts, _entry(answer))
-        verdict = schedule.judge(
-            answer.status, item.tries, self.config.retry_schedule, answer.retry_after, self._rng.random()
+        attempts = history.append(
+            attempts, history.attempt(answer.at, answer.status, answer.duration, answer.error, answer.response)
         )
-        self._observe(answer)
+        verdict = schedule.judge(
+            answer.status, item.tries, config.retry_schedule, answer.retry_after, self._rng.random()
+        )
+        self._health.observe(item.lane, answer)
         if verdict.fate is Fate.DELIVERED:
             self._record(item, "delivered", attempts)
             self._lanes.settle(item)
@@ -420,37 +550,13 @@ class Endpoint:
             for follower in self._lanes.waiting(item.lane):
                 self._shelve(follower)
         else:
-            self._record(item, "dead", attempts)
+            self._bury_one(item, attempts, answer.error)
             self._lanes.settle(item)
-            _log.warning(
-                "webhook_delivery_dead",
-                endpoint=self.name, sequence=item.sequence, attempts=item.tries, error=answer.error,
-            )  # fmt: skip
-            if verdict.fate is Fate.DISABLE:
-                self._disable()
+        if verdict.fate is Fate.DISABLE:
+            self._disable(GONE)
+        elif config.disable_after and self._health.fails_for() >= config.disable_after:
+            self._disable(f"every attempt failed for {config.disable_after:g} seconds")
         self._gauge()
-
-    def _observe(self, answer: Answer) -> None:
-        """Keeps what the endpoint as a whole shows: failing or well, and how much it can take."""
-        if answer.error is None:
-            self._throttled = 0
-            self._last_delivered_at = answer.at
-            if self._failing:
-                self._failing = False
-                _log.info("webhook_endpoint_recovered", endpoint=self.name)
-            return
-        self._last_error, self._last_error_at = answer.error, answer.at
-        if not self._failing:
-            self._failing = True
-            _log.warning("webhook_endpoint_failing", endpoint=self.name, error=answer.error)
-        if answer.status in schedule.THROTTLING:
-            now = self._clock.monotonic()
-            if now >= self._paused_until:  # answers to what was in flight at once are one reason to slow down, not many
-                self._throttled += 1
-            seconds = schedule.pause(self._throttled, answer.retry_after)
-            self._paused_until = max(self._paused_until, now + seconds)
-            if answer.retry_after is not None:
-                self._asked_until = max(self._asked_until, now + seconds)
 
     # Results
 
@@ -458,25 +564,25 @@ class Endpoint:
         """Notes a result; the position may move past the event with it."""
         if state != "pending":
             self._drop_body(item)
-        if state == "dead":
-            self._dead += 1
-        now = self._clock.now()
-        row = DeliveryRow(self.name, item.sequence, item.id, item.task, state, item.tries, due, attempts, now)
-        self._ledger.record(item, row)
-        self._changed()
+        self.books.enter(item, state, attempts, due)
 
     def _shelve(self, item: Item) -> None:
-        """Stores that a delivery waits behind a failed one, so that the position can move on and its body be let go."""
+        """Stores that a delivery waits, so that the position can move on and its body be let go."""
         self._drop_body(item)
         if not item.stored:
-            self._record(item, "pending", item.attempts or b"[]")
+            self._record(item, "pending", item.attempts or history.NONE)
 
     def _supersede(self, item: Item) -> None:
         """A newer progress event is sent in its place. Only one that has a row needs a new one."""
         self._drop_body(item)
         item.closed = True
         if item.stored:
-            self._record(item, SKIPPED, _append(b"[]", self._note(SUPERSEDED)))
+            self._record(item, SKIPPED, history.append(history.NONE, history.end(self._clock.now(), SUPERSEDED)))
+
+    def _bury_one(self, item: Item, attempts: bytes, error: str | None) -> None:
+        """A delivery is a dead letter."""
+        self._record(item, "dead", attempts)
+        self._health.buried(f"{self.name}.{item.sequence}", error)
 
     def _drop_body(self, item: Item) -> None:
         if item.event is not None:
@@ -485,82 +591,59 @@ class Endpoint:
 
     def _gauge(self) -> None:
         self._pending_gauge.set(len(self._lanes) + len(self._doomed))
-        self._dead_gauge.set(self._dead)
+        self._dead_gauge.set(self.books.dead)
 
     # Disabled
 
-    def enable(self) -> None:
-        """Delivers again, beginning with the next event. What became a dead letter meanwhile stays one."""
-        if self._disabled is not None:
-            self._enable_wanted = True
-            self._wake.set()
-
-    def _disable(self) -> None:
-        """410: nothing more is sent, what is pending becomes a dead letter."""
+    def _disable(self, why: str) -> None:
+        """Nothing more is sent, what is pending becomes a dead letter."""
         if self._disabled is None:
-            self._disabled = GONE
-            self._note_own("pending")
-            _log.warning("webhook_endpoint_disabled", endpoint=self.name)
+            self._disabled = self.record.disabled = why
+            since = self.record.failing_since
+            moment = None if since is None else rfc3339.render(since)
+            data = {"by": SELF, "reason": why, "failing_since": moment, "last_error": self._health.error}
+            self.books.note("webhook.disabled", data)
+            _log.warning("webhook_endpoint_disabled", endpoint=self.name, reason=why)
             self._doom()
-
-    def _note_own(self, state: str) -> None:
-        """Stores whether the endpoint is disabled by a 410. Retention removes no `pending` row."""
-        self._ledger.record_own(DeliveryRow(self.name, OWN_ROW, "", None, state, 0, None, b"[]", self._clock.now()))
-        self._changed()
 
     def _doom(self) -> None:
         """Puts aside what is pending, for `_bury`. What the log has and memory has not is pending as well."""
-        self._enable_wanted = False
-        self._doomed.extend(sorted(self._lanes.clear(), key=lambda item: item.sequence))
+        self._enabler = None
+        if self.record.replay is not None or self.record.revival is not None:
+            self.record.replay = self.record.revival = None
+            self.books.touch()
+        for item in self._lanes.drop():
+            self._drop_body(item)
+            self._doomed.append(item)
         self._doomed_upto = self._store.head
         self._wake.set()
 
     async def _bury(self) -> None:
         """Makes dead letters of what was pending, then lets the position follow the log."""
         while self._has_room():
-            position = self._ledger.read
+            position = self.books.ledger.read
             if self._doomed:
-                item = self._doomed[0]
-                attempts = await self._attempts(item)
-                self._record(item, "dead", _append(attempts, self._note(DISABLED)))
+                await self._give_up(self._doomed[0])
                 self._doomed.popleft()
             elif position < self._doomed_upto:
-                events = await self._store.read(position, PAGE, (self._filter,), self._doomed_upto)
-                for event in events:
-                    if not self._ledger.knows(event.sequence) and not self._is_unwanted(event):
-                        item = Item(event.sequence, event.id, "", event.task)
-                        self._record(item, "dead", _append(b"[]", self._note(DISABLED)))
-                self._reach(events[-1].sequence if len(events) == PAGE else self._doomed_upto)
+                page = await self._cursor.page(self.books.ledger, self._lanes.get, None, self._doomed_upto)
+                for item in page.items:
+                    await self._give_up(item)
+                self.books.reach(page.reached)
             else:
-                self._reach(max(position, self._recent.last))
-                if self._enable_wanted:
-                    self._disabled = None
-                    self._note_own("delivered")
-                    _log.info("webhook_endpoint_enabled", endpoint=self.name)
+                self.books.reach(max(position, self._cursor.end))
+                if self._enabler is not None:
+                    self._reenable(self._enabler)
                 break
         self._gauge()
 
-    def _note(self, error: str) -> dict[str, Any]:
-        """An entry among the attempts for an end that no attempt brought about."""
-        at = rfc3339.render(self._clock.now())
-        return {"at": at, "status": None, "duration_ms": 0, "error": error, "response": None}
+    async def _give_up(self, item: Item) -> None:
+        attempts = await self._attempts(item)
+        self._bury_one(item, history.append(attempts, history.end(self._clock.now(), DISABLED)), DISABLED)
 
-
-def _lane_of_notice(event: LogEvent | None) -> str:
-    """Events without a task keep their order per source. The blank keeps their lanes apart from task keys."""
-    return f" {event.source or ''}" if event is not None else " "
-
-
-def _entry(answer: Answer) -> dict[str, Any]:
-    """An attempt as it is listed (contract, section 5)."""
-    return {
-        "at": rfc3339.render(answer.at),
-        "status": answer.status,
-        "duration_ms": round(answer.duration * 1000, 3),
-        "error": answer.error,
-        "response": answer.response,
-    }
-
-
-def _append(attempts: bytes, entry: dict[str, Any]) -> bytes:
-    return msgspec.json.encode([*msgspec.json.decode(attempts), entry])
+    def _reenable(self, by: str) -> None:
+        self._disabled = self.record.disabled = self._enabler = None
+        self._health.reset()
+        self.books.note("webhook.enabled", {"by": by})
+        _log.info("webhook_endpoint_enabled", endpoint=self.name)
+        self._enabled.set()

@@ -60,6 +60,7 @@ RANGES = tuple(
         ("2001:db8::/32", "documentation"),
         ("2001::/23", "reserved"),
         ("2002::/16", "translation"),  # 6to4
+        ("2620:4f:8000::/48", "reserved"),  # AS112
         ("3fff::/20", "documentation"),
         ("5f00::/16", "reserved"),  # segment routing
         ("fc00::/7", "private"),

@@ -1,7 +1,8 @@
 """The order of one endpoint's deliveries: a lane per task, in sequence inside a lane, fair between lanes. Pure.
 
 Owns which delivery may be sent next. At most one of a lane is in flight; a failed one parks its lane until it is due again,
-and only its lane. Must not know how deliveries are sent or stored, nor what time it is.
+and only its lane. A delivery that comes in late (again, because somebody asked for it) takes its place by sequence: before
+what waits, never before what is in flight. Must not know how deliveries are sent or stored, nor what time it is.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Iterator
-from itertools import islice
 
 import msgspec
 
@@ -28,8 +28,11 @@ class Item(msgspec.Struct, gc=False, eq=False):
         event: what is sent; None: it has to be read from the log again.
         tries: attempts that were made and count.
         attempts: the attempts so far as JSON; None: they have to be read from the store again.
-        stored: the store has a row for it.
+        stored: the store has a row that says that it is pending.
         closed: the stored position may move past it.
+        dead: the store has, or had before this round, a row that counts as a dead letter.
+        asked: somebody asked for it to be sent now, or a time that was set for it has come.
+        due: not to be sent before, in seconds of the monotonic clock; None: at once.
     """
 
     sequence: int
@@ -42,14 +45,24 @@ class Item(msgspec.Struct, gc=False, eq=False):
     attempts: bytes | None = b"[]"
     stored: bool = False
     closed: bool = False
+    dead: bool = False
+    asked: bool = False
+    due: float | None = None
 
 
 class _Lane(msgspec.Struct, eq=False):
     items: deque[Item]
     flying: bool = False
     parked: float | None = None
+    #: where it waits for its turn; None: nowhere
+    queue: deque[str] | None = None
     #: the waiting, never tried progress event that a newer one would replace
     progress: Item | None = None
+
+    @property
+    def runnable(self) -> int:
+        """How many wait without waiting for a time."""
+        return 0 if self.parked is not None else len(self.items) - self.flying
 
 
 class Lanes:
@@ -62,42 +75,61 @@ class Lanes:
     def __init__(self, *, latest: bool = False) -> None:
         self._latest = latest
         self._lanes: dict[str, _Lane] = {}
-        self._ready: deque[str] = deque()
-        self._parked: list[tuple[float, int, str]] = []
-        self._size = 0
+        self._items: dict[int, Item] = {}
+        self._late: deque[str] = deque()  # lanes whose first was tried before, or asked for
+        self._new: deque[str] = deque()
+        self._parked: list[tuple[float, int, str]] = []  # some no longer hold: `_is_current` tells
         self._runnable = 0
 
     def __len__(self) -> int:
         """How many deliveries there are, those in flight included."""
-        return self._size
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[Item]:
+        """All deliveries, in no order."""
+        return iter(self._items.values())
+
+    def get(self, sequence: int) -> Item | None:
+        """The delivery of an event, if it is here."""
+        return self._items.get(sequence)
+
+    def is_flying(self, item: Item) -> bool:
+        """Whether a delivery is taken and neither settled nor parked since."""
+        lane = self._lanes[item.lane]
+        return lane.flying and lane.items[0] is item
 
     @property
     def runnable(self) -> int:
         """How many wait in lanes that are not parked: what can be sent without waiting for a time."""
         return self._runnable
 
-    def add(self, item: Item, until: float | None = None) -> Item | None:
-        """Puts a delivery at the end of its lane. Returns the one that it replaced, if any.
+    def fold(self, latest: bool) -> None:
+        """From now on progress gives way to newer progress, or does not; what waits already stays."""
+        self._latest = latest
+        for lane in self._lanes.values():
+            lane.progress = None
 
-        Args:
-            item: the delivery.
-            until: where it is the first of its lane, the lane is parked until then.
-        """
+    def add(self, item: Item) -> Item | None:
+        """Puts a delivery into its lane, by sequence. Returns the one that it replaced, or itself where it is the older one."""
         lane = self._lanes.get(item.lane)
-        if lane is None:
-            lane = self._lanes[item.lane] = _Lane(deque(), parked=until)
-            if until is None:
-                self._ready.append(item.lane)
-            else:
-                heapq.heappush(self._parked, (until, item.sequence, item.lane))
         replaced = None
         if self._latest and item.type == PROGRESS:
-            replaced, lane.progress = lane.progress, item
+            replaced = lane.progress if lane is not None else None
+            if replaced is not None and replaced.sequence > item.sequence:
+                return item
+        if lane is None:
+            lane = self._lanes[item.lane] = _Lane(deque())
+        before, first = lane.runnable, lane.items[0] if lane.items else None
+        if self._latest and item.type == PROGRESS:
+            lane.progress = item
             if replaced is not None:
                 lane.items.remove(replaced)
-                self._count(lane, -1)
-        lane.items.append(item)
-        self._count(lane, 1)
+                del self._items[replaced.sequence]
+        self._items[item.sequence] = item
+        self._insert(lane, item)
+        if lane.items[0] is not first:
+            self._arm(item.lane, lane)
+        self._runnable += lane.runnable - before
         return replaced
 
     def is_parked(self, key: str) -> bool:
@@ -105,83 +137,134 @@ class Lanes:
         lane = self._lanes.get(key)
         return lane is not None and lane.parked is not None
 
-    def waiting(self, key: str) -> Iterator[Item]:
-        """The deliveries of a lane behind its first, in order."""
-        return islice(self._lanes[key].items, 1, None)
+    def waiting(self, key: str) -> list[Item]:
+        """The deliveries of a lane, in order, short of one in flight."""
+        lane = self._lanes.get(key)
+        return [] if lane is None else list(lane.items)[lane.flying :]
 
     def unpark(self, now: float) -> None:
-        """Makes ready the lanes whose time has come, before those that were ready already: a retry is late, news is not."""
+        """Makes ready the lanes whose time has come."""
         while self._parked and self._parked[0][0] <= now:
-            key = heapq.heappop(self._parked)[2]
-            lane = self._lanes[key]
-            lane.parked = None
-            self._runnable += len(lane.items)
-            self._ready.appendleft(key)
+            entry = heapq.heappop(self._parked)
+            if self._is_current(entry):
+                lane = self._lanes[entry[2]]
+                lane.parked = lane.items[0].due = None
+                lane.items[0].asked = True
+                self._runnable += lane.runnable
+                lane.queue = self._late
+                lane.queue.append(entry[2])
 
     @property
     def has_ready(self) -> bool:
         """Whether `take` would return a delivery."""
-        return bool(self._ready)
+        return bool(self._late or self._new)
 
     @property
-    def next_is_retry(self) -> bool:
-        """Whether `take` would return a delivery that was tried before."""
-        return bool(self._ready) and self._lanes[self._ready[0]].items[0].tries > 0
+    def next_is_new(self) -> bool:
+        """Whether nothing is ready but deliveries that were never tried nor asked for."""
+        return not self._late and bool(self._new)
 
     def take(self) -> Item:
-        """The next delivery to send, lane after lane in turn. End it with `settle` or `park`.
+        """The next delivery to send, lane after lane in turn; a retry before news: it is late, news is not.
+
+        End it with `settle` or `park`.
 
         Raises:
             IndexError: there is none, as `has_ready` says.
         """
-        lane = self._lanes[self._ready.popleft()]
+        lane = self._lanes[(self._late or self._new).popleft()]
         item = lane.items[0]
+        lane.queue = None
         lane.flying = True
+        self._runnable -= 1
         if lane.progress is item:
             lane.progress = None
-        self._runnable -= 1
         return item
 
     def settle(self, item: Item) -> None:
-        """A taken delivery needs no further attempt: the next of its lane is ready."""
+        """A taken delivery needs no further attempt: the next of its lane is ready, or waits for its own time."""
         lane = self._lanes[item.lane]
+        before = lane.runnable
         lane.items.popleft()
         lane.flying = False
-        self._size -= 1
+        del self._items[item.sequence]
         if lane.items:
-            self._ready.append(item.lane)
+            self._arm(item.lane, lane)
         else:
             del self._lanes[item.lane]
+        self._runnable += lane.runnable - before
 
     def park(self, item: Item, until: float) -> None:
-        """A taken delivery will be sent again at a time, and its lane waits with it."""
+        """A taken delivery will be sent again at a time, and what is behind it in its lane waits with it."""
         lane = self._lanes[item.lane]
+        before = lane.runnable
+        lane.items.popleft()
         lane.flying = False
-        lane.parked = until
-        self._runnable -= len(lane.items) - 1  # the first was taken, and counted out, already
-        heapq.heappush(self._parked, (until, item.sequence, item.lane))
+        item.due = until
+        self._insert(lane, item)
+        self._arm(item.lane, lane)
+        self._runnable += lane.runnable - before
+
+    def hasten(self, item: Item) -> None:
+        """A delivery is due at once; what is before it in its lane still goes first."""
+        lane = self._lanes[item.lane]
+        before = lane.runnable
+        item.asked, item.due = True, None
+        if lane.items[0] is item and not lane.flying:
+            self._arm(item.lane, lane)
+        self._runnable += lane.runnable - before
 
     @property
     def next_due(self) -> float | None:
         """When the first parked lane is ready again; None: none is parked."""
+        while self._parked and not self._is_current(self._parked[0]):
+            heapq.heappop(self._parked)
         return self._parked[0][0] if self._parked else None
 
-    def clear(self) -> list[Item]:
-        """Takes out all that is not in flight, in order of lanes."""
+    def drop(self, after: int = 0) -> list[Item]:
+        """Takes out all with a position greater than `after` that is not in flight, in order of position."""
         out: list[Item] = []
-        for key, lane in list(self._lanes.items()):
-            kept = deque([lane.items.popleft()]) if lane.flying else deque()
-            out.extend(lane.items)
-            lane.items, lane.progress, lane.parked = kept, None, None
-            if not kept:
-                del self._lanes[key]
-        self._ready.clear()
+        self._late.clear()
+        self._new.clear()
         self._parked.clear()
-        self._size = len(self._lanes)
         self._runnable = 0
-        return out
+        for key, lane in list(self._lanes.items()):
+            items, lane.items = lane.items, deque()
+            lane.progress = lane.parked = lane.queue = None
+            for n, item in enumerate(items):
+                flies = lane.flying and n == 0
+                (lane.items if item.sequence <= after or flies else out).append(item)
+                if self._latest and item.sequence <= after and item.type == PROGRESS and not (flies or item.tries):
+                    lane.progress = item
+            if not lane.items:
+                del self._lanes[key]
+            elif not lane.flying:
+                self._arm(key, lane)
+            self._runnable += lane.runnable
+        for item in out:
+            del self._items[item.sequence]
+        return sorted(out, key=lambda item: item.sequence)
 
-    def _count(self, lane: _Lane, change: int) -> None:
-        self._size += change
-        if lane.parked is None:
-            self._runnable += change
+    def _insert(self, lane: _Lane, item: Item) -> None:
+        at = len(lane.items)
+        while at > lane.flying and lane.items[at - 1].sequence > item.sequence:
+            at -= 1
+        lane.items.insert(at, item)
+
+    def _arm(self, key: str, lane: _Lane) -> None:
+        """Puts a lane, with nothing in flight, where its first delivery belongs: among the ready ones or the parked."""
+        head = lane.items[0]
+        if lane.queue is not None:
+            lane.queue.remove(key)  # only where another delivery is first than the one it was put there for
+            lane.queue = None
+        lane.parked = head.due
+        if head.due is not None:
+            heapq.heappush(self._parked, (head.due, head.sequence, key))
+        else:
+            lane.queue = self._late if head.tries or head.asked else self._new
+            lane.queue.append(key)
+
+    def _is_current(self, entry: tuple[float, int, str]) -> bool:
+        until, sequence, key = entry
+        lane = self._lanes.get(key)
+        return lane is not None and lane.parked == until and not lane.flying and lane.items[0].sequence == sequence

@@ -2,14 +2,13 @@
 
 Owns the rule that nothing is lost in a crash: the stored position moves past an event only in the same write as a row for
 it, or after that write, or when the endpoint does not want the event. So an event above the position without a row was never
-settled and is read from the log again; a row above the position says that its event needs no reading. Must not know what
+settled and is read from the log again; what a row above the position means is for whoever reads it. Must not know what
 deliveries are, nor who writes.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
 
 from gateway.store.api import Deliveries, DeliveryRow
 from gateway.webhooks.lanes import Item
@@ -24,17 +23,16 @@ class Ledger:
     Args:
         endpoint: its name.
         position: its stored position.
-        known: positions above it that have a row.
     """
 
-    def __init__(self, endpoint: str, position: int, known: Iterable[int] = ()) -> None:
+    def __init__(self, endpoint: str, position: int) -> None:
         self._endpoint = endpoint
         self._read = self._stored = position
-        self._known = set(known)
         self._open: deque[Item] = deque()
         self._unsaved: dict[int, tuple[Item | None, DeliveryRow]] = {}
         self._saving: dict[int, tuple[Item | None, DeliveryRow]] = {}
         self._next = position
+        self._watched: dict[int, DeliveryRow] | None = None
 
     @property
     def read(self) -> int:
@@ -58,13 +56,6 @@ class Ledger:
         """Whether the position alone is worth a write."""
         return self.position - self._stored >= LAG
 
-    def knows(self, sequence: int) -> bool:
-        """Whether an event that was just read has a row already. Asked once for each."""
-        if sequence in self._known:
-            self._known.remove(sequence)
-            return True
-        return False
-
     def open(self, item: Item) -> None:
         """A delivery was read from the log: the position waits for it to be closed. Called in the order of the log."""
         self._open.append(item)
@@ -73,15 +64,31 @@ class Ledger:
         """The log has been read up to there."""
         self._read = position
 
+    def rewind(self, position: int) -> None:
+        """The log is read again from there on. What was open behind it must be closed, or be read again."""
+        self._read = min(self._read, position)
+        self._open = deque(item for item in self._open if item.sequence <= position)
+
     def record(self, item: Item, row: DeliveryRow) -> None:
         """There is a row for a delivery: a result, or that it waits."""
         item.closed = item.stored = True
         item.attempts = row.attempts
         self._unsaved[row.sequence] = (item if row.state == "pending" else None, row)
+        if self._watched is not None:
+            self._watched[row.sequence] = row
 
-    def record_own(self, row: DeliveryRow) -> None:
-        """There is a row that is no delivery's."""
-        self._unsaved[row.sequence] = (None, row)
+    def watch(self) -> None:
+        """Rows are about to be read from the store: `newer` has those that they are older than."""
+        self._watched = {sequence: row for rows in (self._saving, self._unsaved) for sequence, (_, row) in rows.items()}
+
+    def newer(self, after: int, upto: int) -> dict[int, DeliveryRow]:
+        """Rows of a part of the log that the store did not have at `watch`, as they are now."""
+        watched = self._watched or {}
+        return {sequence: row for sequence, row in watched.items() if after < sequence <= upto}
+
+    def unwatch(self) -> None:
+        """What was read from the store is dealt with."""
+        self._watched = None
 
     def collect(self, into: Deliveries, *, final: bool = False) -> None:
         """Hands over what is not stored yet and the position that holds with it. `saved` says that it was stored.
@@ -96,7 +103,8 @@ class Ledger:
         self._unsaved = {}
         into.rows.extend(row for _, row in self._saving.values())
         self._next = position = self.position
-        if position > self._stored and (self._saving or final or self.lags):
+        moved = position > self._stored and (self._saving or final or self.lags)
+        if moved or position < self._stored:
             into.positions[self._endpoint] = position
         else:
             self._next = self._stored

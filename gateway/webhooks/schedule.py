@@ -1,7 +1,7 @@
 """What an attempt's outcome means and when the next attempt is due. Pure.
 
-Owns the verdict on an answer, the retry delays, `Retry-After`, and the pause of an endpoint that asks for less. Must not
-know how an answer was got.
+Owns the verdict on an answer, the retry delays and `Retry-After`. Must not know how an answer was got, nor what else goes
+to the same endpoint.
 """
 
 from __future__ import annotations
@@ -18,16 +18,6 @@ DEFAULT_DELAYS = (5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 50400.0, 72000.0
 JITTER = 0.2
 #: No receiver can put a delivery off for longer than the longest delay of the default schedule, in seconds.
 MAX_RETRY_AFTER = 86400.0
-#: Answers that ask for less: too many requests, and gateways and servers that are overwhelmed.
-THROTTLING = frozenset({429, 502, 503, 504})
-#: Such answers in a row, with no success between, that are taken for the trouble of single deliveries: their own retries
-#: wait as scheduled, and nothing else does.
-PATIENCE = 4
-#: After that, the pause before anything *new* is sent to an endpoint that gives no `Retry-After`: doubled from first to
-#: longest, in seconds.
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
-#: The longest pause that `Retry-After` can impose on all of an endpoint, in seconds; single deliveries wait longer.
-LONGEST_ASKED_PAUSE = 3600.0
 
 
 class Fate(Enum):
@@ -65,20 +55,6 @@ def judge(status: int | None, tries: int, delays: Sequence[float], retry_after: 
         return Verdict(Fate.DEAD)
     delay = delays[tries - 1] * (1 + JITTER * chance)
     return Verdict(Fate.RETRY, max(delay, retry_after or 0.0))
-
-
-def pause(streak: int, retry_after: float | None) -> float:
-    """Seconds for which nothing new is sent to an endpoint that gave one of the `THROTTLING` answers.
-
-    Args:
-        streak: times in a row that it did, this one included.
-        retry_after: seconds that it asked for.
-    """
-    if retry_after is not None:
-        return min(retry_after, LONGEST_ASKED_PAUSE)
-    if streak <= PATIENCE:
-        return 0.0
-    return float(min(FIRST_PAUSE * 2 ** min(streak - PATIENCE - 1, 16), LONGEST_PAUSE))
 
 
 def parse_retry_after(value: str | None, now: float) -> float | None:

@@ -8,12 +8,19 @@ made. Must not know lanes, schedules or the store.
 from __future__ import annotations
 
 import asyncio
-import io
+import functools
+import socket
 import ssl
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextvars import ContextVar
+from types import TracebackType
+from typing import cast
 
 import aiohttp
+import msgspec
 import yarl
+from aiohttp.abc import AbstractResolver
+from aiohttp.client_proto import ResponseHandler
 
 import gateway
 from gateway.clock import Clock
@@ -21,14 +28,18 @@ from gateway.webhooks import guard, schedule, signing
 from gateway.webhooks.config import EndpointConfig
 
 CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
-#: Bytes of an answer's body that are read and kept.
+#: Bytes of an answer's body that are kept.
 EXCERPT = 2048
-#: aiohttp warns about larger bodies unless they come as a file.
-_LARGE = 1 << 20
+#: Bytes of an answer's body that are read, so that its connection can be used again; a longer one costs the connection.
+DRAIN = 1 << 16
+#: Larger bodies are sent in pieces of this many bytes, as fast as the receiver takes them.
+_PIECE = 1 << 18
+#: Answers that may wait to be read on one connection, interim ones (1xx) included. Of one attempt there is one, and a few
+#: interim ones at most.
+_UNREAD = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """What came of an attempt.
 
     Attributes:
@@ -50,17 +61,118 @@ class Answer:
     duration: float
 
 
-class _Probe:
-    """Learns from aiohttp's tracing whether a request went out on a connection that was used before."""
+class _Attempt:
+    """One attempt while it lasts: whether it made a connection, and its deadline, which covers all that is inside `with`.
 
-    __slots__ = ("reused",)
+    An attempt that is not over when its time has come is cancelled, and that comes out of the `with` as a `TimeoutError`.
+    Being cancelled by somebody else is not hidden.
+    """
 
-    def __init__(self) -> None:
-        self.reused = False
+    __slots__ = ("_cancelling", "_deadlines", "_task", "connected", "due", "expired")
+
+    def __init__(self, deadlines: _Deadlines) -> None:
+        self._deadlines = deadlines
+        self.connected = False
+        self.expired = False
+        self.due = 0.0
+
+    def __enter__(self) -> _Attempt:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task, self._cancelling = task, task.cancelling()
+        self._deadlines.add(self)
+        _ATTEMPT.set(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._deadlines.remove(self)
+        if self.expired and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            raise TimeoutError from error
+
+    def expire(self) -> None:
+        """The time has come."""
+        self.expired = True
+        self._task.cancel()
 
 
-async def _on_reuse(session: object, context: object, params: object) -> None:
-    context.trace_request_ctx.reused = True  # type: ignore[attr-defined]  # the namespace aiohttp makes per request
+#: The attempt that runs in this context; where sockets are made, it learns that one was.
+_ATTEMPT: ContextVar[_Attempt] = ContextVar("attempt")
+
+
+class _Deadlines:
+    """The deadlines of a sender's attempts. All have the same timeout, so that those begun first are due first and one
+    timer does for all of them; it costs an attempt next to nothing.
+
+    Args:
+        timeout: seconds.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+        self._loop = asyncio.get_running_loop()
+        self._attempts: dict[_Attempt, None] = {}  # in the order of their deadlines
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, attempt: _Attempt) -> None:
+        """An attempt begins."""
+        attempt.due = self._loop.time() + self._timeout
+        self._attempts[attempt] = None
+        if self._timer is None:
+            self._timer = self._loop.call_at(attempt.due, self._ring)
+
+    def remove(self, attempt: _Attempt) -> None:
+        """An attempt is over. The timer stays: it looks who is next when it rings."""
+        self._attempts.pop(attempt, None)
+
+    def close(self) -> None:
+        """Rings no more. Idempotent."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _ring(self) -> None:
+        now = self._loop.time()
+        self._timer = None
+        for attempt in list(self._attempts):
+            if attempt.due > now:
+                self._timer = self._loop.call_at(attempt.due, self._ring)
+                break
+            del self._attempts[attempt]
+            attempt.expire()
+
+
+class _Handler(ResponseHandler):
+    """A connection that is given up when a receiver sends what nobody asked for.
+
+    aiohttp takes what came between two requests for the answer to the second one, and keeps any amount of it. Where a body
+    cannot be read, it lets its reader wait for ever, and loses the answer as well if the two come in one piece.
+    """
+
+    def is_connected(self) -> bool:
+        return super().is_connected() and not self.should_close
+
+    def data_received(self, data: bytes) -> None:
+        end = data.find(b"\r\n\r\n") + 4
+        if 4 <= end < len(data):
+            super().data_received(data[:end])
+            data = data[end:]
+        if super().is_connected():
+            super().data_received(data)
+        if self.exception() is not None and self._payload is not None and not self._payload.is_eof():
+            self._payload.set_exception(aiohttp.ClientPayloadError())
+        if len(self) > _UNREAD and self.transport is not None:
+            self.transport.abort()
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Makes such connections."""
+
+    def __init__(
+        self, limit: int, make_socket: Callable[[guard.AddressInfo], socket.socket], names: AbstractResolver | None
+    ) -> None:
+        super().__init__(limit=limit, socket_factory=make_socket, resolver=names)
+        self._factory = functools.partial(cast(type[ResponseHandler], _Handler), loop=asyncio.get_running_loop())
 
 
 class Sender:
@@ -69,28 +181,31 @@ class Sender:
     Args:
         config: where to send and with what bounds.
         clock: for timestamps and durations. The deadline runs on the event loop's own clock.
+        names: host names to addresses; None: in the event loop's own threads.
     """
 
-    def __init__(self, config: EndpointConfig, clock: Clock) -> None:
+    def __init__(self, config: EndpointConfig, clock: Clock, names: AbstractResolver | None = None) -> None:
         self._url = yarl.URL(config.url)
         self._keys = config.keys
         self._timeout = config.timeout
         self._clock = clock
-        self._headers = {name: value.get_secret_value() for name, value in config.headers.items()} | {
-            "Content-Type": CONTENT_TYPE,
-            "User-Agent": f"Mainstem/{gateway.__version__}",
-            "Accept-Encoding": "identity",
-        }
-        tracing = aiohttp.TraceConfig()
-        tracing.on_connection_reuseconn.append(_on_reuse)
+        self._deadlines = _Deadlines(config.timeout)
+        make = guard.socket_factory(allow_private=config.allow_private, plain=config.private_only)
+
+        def connect(info: guard.AddressInfo) -> socket.socket:
+            _ATTEMPT.get().connected = True
+            return make(info)
+
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=config.concurrency,
-                socket_factory=guard.socket_factory(allow_private=config.allow_private, plain=config.private_only),
-            ),
+            connector=_Connector(config.concurrency, connect, names),
             cookie_jar=aiohttp.DummyCookieJar(),
+            headers={name: value.get_secret_value() for name, value in config.headers.items()}
+            | {
+                "Content-Type": CONTENT_TYPE,
+                "User-Agent": f"Mainstem/{gateway.__version__}",
+                "Accept-Encoding": "identity",
+            },
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
-            trace_configs=[tracing],
             auto_decompress=False,
             trust_env=False,
             read_bufsize=4096,
@@ -98,17 +213,24 @@ class Sender:
 
     async def close(self) -> None:
         """Closes the connections. Idempotent."""
+        self._deadlines.close()
         await self._session.close()
 
-    async def send(self, message_id: str, body: bytes) -> Answer:
-        """Makes one attempt; failures of the network and the receiver are answers, not exceptions."""
+    async def send(self, message_id: str, body: bytes, former: Sequence[signing.Key] = ()) -> Answer:
+        """Makes one attempt; failures of the network and the receiver are answers, not exceptions.
+
+        Args:
+            message_id: `webhook-id`.
+            body: what is sent.
+            former: keys that sign beside the current one, because the receiver may not have that yet.
+        """
         at, began = self._clock.now(), self._clock.monotonic()
         response: aiohttp.ClientResponse | None = None
         excerpt = bytearray()
         fault: tuple[str, str] | None = None
         try:
-            async with asyncio.timeout(self._timeout):
-                response = await self._post(message_id, int(at), body)
+            with _Attempt(self._deadlines) as attempt:
+                response = await self._post(attempt, message_id, int(at), body, former)
                 await _read(response, excerpt)
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
             fault = self._explain(error)
@@ -122,37 +244,39 @@ class Sender:
         # The status has come, so that the receiver has decided: a body that is cut short or never ends changes nothing.
         status = response.status
         good = 200 <= status < 300
+        asked = response.headers.get("Retry-After")
         return Answer(
             outcome="delivered" if good else f"http_{status // 100}xx",
             status=status,
             error=None if good else f"HTTP {status}",
             response=_text(excerpt, response.headers.get("Content-Encoding")),
-            retry_after=schedule.parse_retry_after(response.headers.get("Retry-After"), self._clock.now()),
+            retry_after=None if asked is None else schedule.parse_retry_after(asked, self._clock.now()),
             at=at,
             duration=duration,
         )
 
-    async def _post(self, message_id: str, timestamp: int, body: bytes) -> aiohttp.ClientResponse:
-        headers = self._headers | {
+    async def _post(
+        self, attempt: _Attempt, message_id: str, timestamp: int, body: bytes, former: Sequence[signing.Key]
+    ) -> aiohttp.ClientResponse:
+        headers = {
             "webhook-id": message_id,
             "webhook-timestamp": str(timestamp),
-            "webhook-signature": signing.sign(self._keys, message_id, timestamp, body),
+            "webhook-signature": signing.sign((*self._keys, *former), message_id, timestamp, body),
         }
-        probe = _Probe()
+        if len(body) > _PIECE:
+            headers["Content-Length"] = str(len(body))
         try:
-            return await self._request(headers, body, probe)
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            return await self._request(headers, body)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
             # A kept connection that the receiver had given up meanwhile says nothing about the receiver: once more, at
             # once, uncounted. aiohttp does so itself, but not for POST.
-            if not probe.reused:
+            if attempt.connected or isinstance(error, aiohttp.ClientConnectorError):
                 raise
-        return await self._request(headers, body, _Probe())
+        return await self._request(headers, body)
 
-    async def _request(self, headers: dict[str, str], body: bytes, probe: _Probe) -> aiohttp.ClientResponse:
-        data = body if len(body) <= _LARGE else io.BytesIO(body)
-        return await self._session.post(
-            self._url, data=data, headers=headers, allow_redirects=False, trace_request_ctx=probe
-        )
+    async def _request(self, headers: dict[str, str], body: bytes) -> aiohttp.ClientResponse:
+        data = body if len(body) <= _PIECE else _pieces(body)
+        return await self._session.post(self._url, data=data, headers=headers, allow_redirects=False)
 
     def _explain(self, error: Exception) -> tuple[str, str]:
         """An outcome and words for a failure. aiohttp's own texts are not used: some contain the URL."""
@@ -183,16 +307,20 @@ def _explain_connect(error: OSError) -> tuple[str, str]:
     return "unreachable", f"no connection: {error.strerror or type(error).__name__}"
 
 
+async def _pieces(body: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(body), _PIECE):
+        yield body[start : start + _PIECE]
+
+
 async def _read(response: aiohttp.ClientResponse, excerpt: bytearray) -> None:
-    """Fills the excerpt with the beginning of the body as it is on the wire."""
-    while len(excerpt) <= EXCERPT:
-        chunk = await response.content.read(EXCERPT + 1 - len(excerpt))
-        if not chunk:
-            return
-        excerpt += chunk
+    """Reads the body as it is on the wire, up to a bound, and fills the excerpt with its beginning."""
+    left = DRAIN
+    while left >= 0 and (chunk := await response.content.read(DRAIN)):
+        excerpt += chunk[: EXCERPT - len(excerpt)]
+        left -= len(chunk)
 
 
 def _text(excerpt: bytearray, encoding: str | None) -> str | None:
     if encoding is not None and encoding.strip().lower() not in ("", "identity"):
         return None  # compressed although identity was asked for: nothing to show
-    return bytes(excerpt[:EXCERPT]).decode("utf-8", "replace")
+    return excerpt.decode("utf-8", "replace")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
 import sys
 from collections.abc import AsyncIterator
@@ -38,10 +37,8 @@ checks.negative_data_rejection.enabled = false
 #: Seconds that a run may take; it ends by itself long before.
 PATIENCE = 110
 
-#: What is never done: endless answers cannot be fuzzed, and what is not there yet cannot be asked.
+#: Endless answers cannot be fuzzed.
 NOT_ASKED = ["--exclude-path", "/v1/stream"]
-if importlib.util.find_spec("gateway.http.webhooks") is None:
-    NOT_ASKED += ["--exclude-tag", "webhooks", "--exclude-tag", "deliveries"]
 
 
 @asynccontextmanager

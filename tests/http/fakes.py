@@ -13,6 +13,7 @@ from aiohttp import web
 
 from adapters.api import Item, Observation, Rejected, Stream
 from gateway.access import Grant
+from gateway.clock import SystemClock
 from gateway.errors import Refused
 from gateway.http.parts import Parts
 from gateway.metrics import Metrics
@@ -20,6 +21,7 @@ from gateway.store.api import BODY_HEAD, LogEvent, Snapshot, TaskRow
 from gateway.upstream.download import Download
 from schemas.event import FINISHED, GATEWAY_SOURCE, SOURCE_SCHEMA, STREAM_SCHEMA, TASK_SCHEMA
 from schemas.filter import Filter
+from tests.http.hooks import FakeWebhooks
 
 EPOCH = "0123456789ab"
 AT = "2025-01-16T11:07:57.954470Z"
@@ -291,6 +293,13 @@ def token_of(request: web.Request) -> str | None:
     return header.removeprefix("Bearer ") or request.query.get("token")
 
 
+class FakeClock(SystemClock):
+    """A clock that always says the same."""
+
+    def now(self) -> float:
+        return 1_000_000.0
+
+
 @dataclass
 class FakeReadiness:
     """What the process says of itself."""
@@ -305,6 +314,7 @@ class World:
     def __init__(self, **changes: Any) -> None:
         self.store, self.sources, self.stream = FakeStore(), FakeSources(), FakeStream()
         self.authenticator, self.readiness, self.metrics = FakeAuthenticator(), FakeReadiness(), Metrics()
+        self.webhooks, self.clock = FakeWebhooks(), FakeClock()
         self.parts = replace(
             Parts(
                 store=self.store,  # type: ignore[arg-type]  # the reading side only
@@ -316,6 +326,8 @@ class World:
                 redact_data=redact_data,
                 metrics=self.metrics,
                 readiness=self.readiness,
+                webhooks=self.webhooks,
+                clock=self.clock,
             ),
             **changes,
         )

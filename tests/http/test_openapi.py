@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -24,11 +23,6 @@ DESCRIBED = {(operation.method, operation.path): operation.scopes for operation 
 ROUTES = {(route.method, route.path): route.scopes for route in routes(World().parts)}
 ADMIN = bearer("admin")
 
-managed = pytest.mark.xfail(
-    importlib.util.find_spec("gateway.http.webhooks") is None,
-    reason="the resources of webhooks are described before they are there",
-)
-
 
 def validator(schema: dict[str, Any]) -> Draft202012Validator:
     """Of a schema of the document, whose references lead to its components."""
@@ -45,7 +39,6 @@ def test_every_route_is_described_with_its_scopes() -> None:
     assert {key: DESCRIBED.get(key, "not described") for key in ROUTES} == ROUTES
 
 
-@managed
 def test_everything_described_is_a_route() -> None:
     """A description without a route is a promise that nobody keeps."""
     assert DESCRIBED.keys() == ROUTES.keys()

@@ -13,6 +13,7 @@ import pytest
 
 from adapters.api import Observation, Stream
 from gateway.clock import SystemClock
+from gateway.errors import Refused
 from gateway.metrics import Metrics
 from gateway.pipeline import encode, intake
 from gateway.pipeline.intake import Intake
@@ -193,3 +194,29 @@ async def test_a_bug_in_the_log_is_no_silence(tmp_path: Path) -> None:
             await bench.frame(sse(state("SUCCESS")))
         assert bench.intake.trouble == "the intake died: TypeError"
         await bench.intake.close()
+
+
+async def test_events_about_webhooks(tmp_path: Path) -> None:
+    """They are in the log once, in the form of the contract, and whoever announces one is told its position after everybody
+    was shown it; during a shutdown it is refused."""
+    async with opened(tmp_path) as bench:
+        event = await bench.intake.announce(
+            "n1", "webhook.created", "billing", RECEIVED, {"endpoint": "billing", "by": "ops"}
+        )
+        assert event is not None
+        assert bench.published == [event]
+        assert (event.sequence, event.type, event.source, event.task) == (1, "webhook.created", None, None)
+        body = json.loads(event.body)
+        validate(body)
+        assert (body["source"], body["subject"], body["time"]) == (
+            "/mainstem",
+            "billing",
+            "2026-06-01T00:00:00.000000Z",
+        )
+        assert (
+            await bench.intake.announce("n1", "webhook.created", "billing", RECEIVED, {"endpoint": "billing"}) is None
+        )
+        assert len(bench.published) == 1
+        await bench.intake.close()
+        with pytest.raises(Refused, match="shutting down"):
+            await bench.intake.announce("n2", "webhook.deleted", "billing", RECEIVED, {"endpoint": "billing"})

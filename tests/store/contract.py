@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from gateway.errors import StoreError
-from gateway.store.api import SEQUENCE, Batch, Deliveries, DeliveryRow, Store
+from gateway.store.api import SEQUENCE, Batch, Bounds, Deliveries, DeliveryRow, Store
 from schemas.filter import Filter
 
 from .samples import draft, ids, positioned, task
@@ -336,7 +336,73 @@ class StoreContract:
         assert await store.deliveries("hook") == [row(4)]
         assert await store.positions() == {"hook": 4, "other": 2}
 
+    async def test_parts_of_deliveries(self, store: Store) -> None:
+        """Rows are read forwards or backwards, between two positions, and counted by state."""
+        await store.deliver(Deliveries([row(n, "dead" if n % 2 else "delivered") for n in range(1, 8)], {"hook": 7}))
+        assert [one.sequence for one in await store.deliveries("hook", after=2, upto=5)] == [3, 4, 5]
+        assert [one.sequence for one in await store.deliveries("hook", newest=True, limit=2)] == [7, 6]
+        assert [one.sequence for one in await store.deliveries("hook", "dead", upto=6, newest=True)] == [5, 3, 1]
+        assert await store.deliveries("hook", upto=0) == []
+        assert (await store.count_deliveries("hook", "dead"), await store.count_deliveries("none", "dead")) == (4, 0)
+
+    async def test_records(self, reopen: Reopen) -> None:
+        """A record is stored together with rows and positions, replaced, and forgotten with the endpoint; a position may go
+        back."""
+        store = await reopen()
+        await store.deliver(Deliveries([row(1)], {"hook": 5, "other": 1}, {"hook": b"one", "other": b"\x00"}))
+        await store.deliver(Deliveries(positions={"hook": 2}, records={"hook": b"two"}))
+        store = await reopen()
+        assert await store.endpoints() == {"hook": b"two", "other": b"\x00"}
+        assert await store.positions() == {"hook": 2, "other": 1}
+        await store.deliver(Deliveries([row(n) for n in range(1, 1300)]))
+        await store.forget_endpoint("hook")
+        assert (await store.endpoints(), await store.positions()) == ({"other": b"\x00"}, {"other": 1})
+        assert await store.deliveries("hook") == []
+
+    async def test_types(self, store: Store) -> None:
+        """Types of events by position, as far as they are there."""
+        await store.append(Batch([draft("a"), draft("b", type="source.gap")]))
+        assert await store.types([2, 1, 9]) == {1: "task.progressed", 2: "source.gap"}
+        assert await store.types([]) == {}
+
     # --- retention
+
+    async def test_settled_deliveries_are_bounded(self, store: Store) -> None:
+        """Beyond a number of rows, or bytes of their attempts, the oldest delivered ones go first and dead letters last;
+        pending ones never."""
+        rows = [row(n, "delivered", updated=2000.0 - n) for n in range(1, 701)]
+        rows += [row(n, "dead", updated=float(n)) for n in range(701, 711)]
+        rows += [row(n, "pending", updated=1.0) for n in range(711, 721)]
+        await store.deliver(Deliveries(rows, {"hook": 720}))
+
+        async def left() -> dict[str, list[int]]:
+            found = await store.deliveries("hook")
+            states = ("delivered", "dead", "pending")
+            return {state: [one.sequence for one in found if one.state == state] for state in states}
+
+        pending = list(range(711, 721))
+        assert await store.trim(0.0, Bounds(delivery_rows=110)) == 0
+        assert await left() == {"delivered": list(range(1, 101)), "dead": list(range(701, 711)), "pending": pending}
+        size = len(rows[0].attempts)
+        await store.trim(0.0, Bounds(delivery_bytes=12 * size))
+        assert await left() == {"delivered": [1, 2], "dead": list(range(701, 711)), "pending": pending}
+        await store.trim(705.5, Bounds(delivery_rows=8))  # what goes by its age counts
+        assert await left() == {"delivered": [1, 2], "dead": list(range(706, 711)), "pending": pending}
+        await store.trim(0.0, Bounds(delivery_rows=3))
+        assert await left() == {"delivered": [], "dead": [708, 709, 710], "pending": pending}
+
+    async def test_the_log_is_bounded_in_bytes(self, store: Store) -> None:
+        """The oldest events go before their age where the log is too large, short of what an endpoint still needs."""
+        await store.append(Batch([draft(f"{n}", received=float(n), text="x" * 2000) for n in range(1, 3001)]))
+        await store.deliver(Deliveries([row(7, "dead", updated=1e9)], {"hook": 2900}))
+        await store.trim(0.0, Bounds(log_bytes=1 << 40))
+        assert store.floor == 0
+        gone = await store.trim(0.0, Bounds(log_bytes=3 << 20))
+        assert 1000 < gone < 2900
+        assert store.floor == gone + 1
+        assert [event.sequence for event in await store.read(0, 2)] == [7, gone + 2]
+        await store.trim(0.0, Bounds(log_bytes=1 << 10))
+        assert [event.sequence for event in await store.read(0, 2)] == [7, 2901]
 
     async def test_trim_removes_what_is_old(self, store: Store) -> None:
         """Old events and finished tasks go, unfinished tasks stay however old, and the floor says how far."""

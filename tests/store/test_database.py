@@ -101,7 +101,7 @@ async def test_the_database_of_another_program_is_left_alone(tmp_path: Path) -> 
     assert "another program" in await refused(path)
 
 
-@pytest.mark.parametrize(("version", "words"), [(2, "newer version"), (0, "none that was ever released")])
+@pytest.mark.parametrize(("version", "words"), [(3, "newer version"), (0, "none that was ever released")])
 async def test_another_schema_is_refused(tmp_path: Path, version: int, words: str) -> None:
     """A log of a newer version is refused, not guessed at."""
     path = tmp_path / "log.db"
@@ -147,6 +147,17 @@ async def test_an_empty_file_becomes_a_log(tmp_path: Path) -> None:
     await store.close()
 
 
+async def test_a_new_log_is_its_users_alone(tmp_path: Path) -> None:
+    """It holds secrets of webhook endpoints; the files beside it are no wider."""
+    path = tmp_path / "log.db"
+    store = make(path)
+    await store.open()
+    await store.append(Batch([draft("a")]))
+    modes = {name: (tmp_path / name).stat().st_mode & 0o777 for name in ("log.db", "log.db-wal", "log.db-shm")}
+    await store.close()
+    assert modes == {"log.db": 0o600, "log.db-wal": 0o600, "log.db-shm": 0o600}
+
+
 async def test_names_with_odd_characters(tmp_path: Path) -> None:
     """A path may hold what means something in a URI."""
     path = tmp_path / "a?mode=ro#b%20ü.db"
@@ -167,3 +178,51 @@ def test_free_pages_can_be_given_back(tmp_path: Path) -> None:
         assert values == [2, "wal", synchronous, 0]
         connection.close()
         database.release()
+
+
+async def test_a_log_of_schema_1_is_upgraded(tmp_path: Path) -> None:
+    """It opens with all that it held, has the tables of a new log, and opens again; what stood in an endpoint's own row is in
+    its record."""
+    path = tmp_path / "old.db"
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    connection.executescript(Path(__file__).with_name("schema-1.sql").read_text(encoding="utf-8"))
+    connection.executescript(
+        f"""
+        INSERT INTO meta VALUES ('epoch', '0123456789ab'), ('floor', 0);
+        INSERT INTO event VALUES (1, 1000000, 'task.failed', 's', 's/1', NULL, NULL, 'a', X'00');
+        INSERT INTO position VALUES ('gone', 1), ('well', 1);
+        INSERT INTO delivery VALUES ('gone', 0, '', NULL, 'pending', 0, NULL, 1, '[]'),
+            ('well', 0, '', NULL, 'delivered', 0, NULL, 1, '[]'), ('gone', 1, 'a', 's/1', 'dead', 1, NULL, 1, '[]');
+        PRAGMA application_id = {APPLICATION_ID};
+        PRAGMA user_version = 1;
+        """.replace("'[]'", "X'5B5D'")
+    )
+    connection.close()
+    for _ in range(2):
+        store = make(path)
+        await store.open()
+        assert (store.epoch, store.head) == ("0123456789ab", 1)
+        assert ids(await store.read(0, 10)) == ["a"]
+        assert await store.endpoints() == {"gone": b'{"disabled":"it answered 410"}'}
+        assert await store.positions() == {"gone": 1, "well": 1}
+        assert [(row.sequence, row.state) for row in await store.deliveries("gone")] == [(1, "dead")]
+        assert await store.deliveries("well") == []
+        await store.close()
+    await store_opens(tmp_path / "new.db")
+    assert tables(path) == tables(tmp_path / "new.db")
+
+
+def tables(path: Path) -> set[tuple[str, str]]:
+    """Every table and index, and how it was made."""
+    connection = sqlite3.connect(path)
+    found = connection.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL").fetchall()
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    connection.close()
+    return {*found, ("user_version", str(version))}
+
+
+async def test_a_new_log_is_for_its_user_alone(tmp_path: Path) -> None:
+    """It holds secrets of endpoints."""
+    await store_opens(tmp_path / "log.db")
+    assert (tmp_path / "log.db").stat().st_mode & 0o777 == 0o600

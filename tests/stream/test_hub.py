@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import socket
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from gateway.stream import hub
+from gateway.stream import framing, hub, outlet
 from tests.stream.fakes import FakeStore
 from tests.stream.test_edges import connect, surroundings
 from tests.stream.test_interleavings import Wire
@@ -92,3 +97,112 @@ async def test_many_connections_gather_what_follows(monkeypatch: pytest.MonkeyPa
 
 def _publish(around: Any, count: int) -> None:
     around.hub.publish([around.store.append("task.progressed") for _ in range(count)])
+
+
+@asynccontextmanager
+async def _peer() -> AsyncIterator[tuple[asyncio.WriteTransport, socket.socket]]:
+    """A TCP transport with small buffers and the blocking socket at its other end."""
+    accepted: asyncio.Future[asyncio.WriteTransport] = asyncio.get_running_loop().create_future()
+
+    class Accept(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            assert isinstance(transport, asyncio.WriteTransport)
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 * 1024)
+            accepted.set_result(transport)
+
+    server = await asyncio.get_running_loop().create_server(Accept, "127.0.0.1", 0)
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
+    try:
+        await asyncio.to_thread(client.connect, server.sockets[0].getsockname())
+        transport = await accepted
+        yield transport, client
+        transport.abort()
+    finally:
+        client.close()
+        server.close()
+        await server.wait_closed()
+
+
+def _read(client: socket.socket, until: int) -> bytes:
+    data = b""
+    while data.count(b'"specversion"') < until:
+        piece = client.recv(65536)
+        if not piece:
+            break
+        data += piece
+    return data
+
+
+async def test_what_the_operating_system_does_not_take_at_once_is_sent_later_in_order() -> None:
+    """Past the lane, straight to the socket: a part of a frame, then nothing at all; every frame arrives whole, once."""
+    async with _peer() as (transport, client):
+        around = surroundings(FakeStore())
+        connect(around, transport)
+        await _turns()
+        count = 200
+        for _ in range(count):
+            around.hub.publish([around.store.append("task.updated", pad=3000)])  # type: ignore[list-item,arg-type,attr-defined]
+            await _turns()
+        data = await asyncio.to_thread(_read, client, count + 2)
+        around.hub.close()
+    bodies = [json.loads(payload) for _, payload in framing.payloads(data)]
+    assert [body["type"] for body in bodies[:2]] == ["stream.subscribed", "stream.synced"]
+    assert [body["sequence"] for body in bodies[2:]] == [f"{number:020d}" for number in range(1, count + 1)]
+
+
+async def test_a_socket_that_is_gone_takes_nobody_along() -> None:
+    """The peer resets its connection: it is forgotten, and those before and behind it get what they are owed."""
+    async with _peer() as (transport, client):
+        around = surroundings(FakeStore())
+        before, behind = Counting(), Counting()
+        connect(around, before)
+        gone = connect(around, transport)
+        connect(around, behind)
+        await _turns()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await asyncio.to_thread(client.close)
+        before.writes.clear()
+        behind.writes.clear()
+        _publish(around, 1)
+        around.hub._flush()  # before the loop hears of the reset
+        assert gone.ended
+        assert [len(wire.writes) for wire in (before, behind)] == [1, 1]
+        around.hub.close()
+
+
+async def test_a_descriptor_is_used_only_where_bytes_go_out_as_they_are() -> None:
+    """TLS, and outlets that are no transports, are written to by their own methods."""
+    async with _peer() as (transport, _):
+        assert outlet.descriptor(transport) == transport.get_extra_info("socket").fileno()
+
+    class Tls(asyncio.Transport):
+        def get_extra_info(self, name: str, default: Any = None) -> Any:
+            return object()
+
+    assert outlet.descriptor(Tls()) == -1  # type: ignore[arg-type]
+    assert outlet.descriptor(Counting()) == -1
+
+
+async def test_who_comes_and_goes_within_a_turn_gets_what_is_theirs() -> None:
+    """An event is for those who were there when it was published, in the place where it was."""
+    around = surroundings(FakeStore())
+    leaving, staying, coming = Counting(), Counting(), Counting()
+    gone, stays = connect(around, leaving), connect(around, staying)
+    await _turns()
+    leaving.writes.clear()
+    staying.writes.clear()
+    _publish(around, 1)
+    gone.unsubscribe("default")
+    stays.tell("stream.pong", {})
+    connect(around, coming)
+    _publish(around, 1)
+    await _turns()
+    around.hub.close()
+    assert _said(leaving) == ["task.progressed", "stream.unsubscribed"]
+    assert _said(staying) == ["task.progressed", "stream.pong", "task.progressed"]
+    assert _said(coming) == ["stream.subscribed", "stream.synced", "task.progressed"]
+
+
+def _said(wire: Counting) -> list[str]:
+    return [json.loads(payload)["type"] for data in wire.writes for _, payload in framing.payloads(data)]

@@ -16,7 +16,8 @@ import pytest
 from aiohttp import web
 
 from tests.clients.kit import PATIENCE, Gateway, free_port, serving
-from tests.e2e.kit import get, write
+from tests.e2e.kit import SECRET as HOOK_SECRET
+from tests.e2e.kit import Backend, get, write
 from tests.process import running
 from tests.ui.endpoints import Endpoints
 from tests.ui.kit import ADMIN, AUTH, DESK, PHONE, SECRET, SINGLE, VIEWER, Space, browsing, demo, needs_browser, source
@@ -161,41 +162,25 @@ async def test_an_expired_token_leads_back_to_the_login(tmp_path: Path) -> None:
 
 
 async def test_what_the_scope_leaves_out_is_said(tmp_path: Path) -> None:
-    """A reader has no webhooks; a token for single tasks has one task at a time, live, without its payloads."""
-    async with house(tmp_path, auth=AUTH) as (upstream, url):
-        async with browsing(url) as visit:
-            await visit.page.route("**/v1/webhooks", _needs_webhooks_write)
-            await visit.to("webhooks")
-            await sign_in(visit.page, VIEWER)
-            await expect(visit.page.locator(".note")).to_contain_text("with the scope webhooks:write")
-            await expect(visit.page.locator(".card")).to_have_count(0)
-        async with browsing(url) as visit:
-            page = visit.page
-            await visit.to("overview")
-            await sign_in(page, SINGLE)
-            await expect(page.locator(".note").first).to_contain_text("with the scope events:read")
-            await visit.picture("scope")
-            await page.get_by_role("link", name="Tasks").click()
-            await expect(page.locator(".note").first).to_contain_text("with the scope events:read")
-            await upstream.post({"data": {"percent": 10}}, {"data": {"percent": 20}})
-            await page.get_by_label("Task key").fill("jobs/job-1")
-            await page.get_by_role("button", name="Open").click()
-            bar = page.locator(".task-head").get_by_role("progressbar")
-            await expect(bar).to_have_attribute("aria-valuenow", "20")
-            await live(page)
-            await upstream.post({"data": {"percent": 30}})
-            await expect(bar).to_have_attribute("aria-valuenow", "30")
-            await expect(page.get_by_text("hidden from your token")).to_be_visible()
-            await expect(page.get_by_role("heading", name="As the upstream said it")).to_have_count(0)
-
-
-async def _needs_webhooks_write(route: Any) -> None:
-    await route.fulfill(
-        status=403,
-        content_type="application/problem+json",
-        headers={"WWW-Authenticate": 'Bearer realm="mainstem", error="insufficient_scope", scope="webhooks:write"'},
-        body='{"status":403,"code":"insufficient_scope","detail":"This needs a token with the scope webhooks:write."}',
-    )
+    """A token for single tasks has one task at a time, live, without its payloads."""
+    async with house(tmp_path, auth=AUTH) as (upstream, url), browsing(url) as visit:
+        page = visit.page
+        await visit.to("overview")
+        await sign_in(page, SINGLE)
+        await expect(page.locator(".note").first).to_contain_text("with the scope events:read")
+        await visit.picture("scope")
+        await page.get_by_role("link", name="Tasks").click()
+        await expect(page.locator(".note").first).to_contain_text("with the scope events:read")
+        await upstream.post({"data": {"percent": 10}}, {"data": {"percent": 20}})
+        await page.get_by_label("Task key").fill("jobs/job-1")
+        await page.get_by_role("button", name="Open").click()
+        bar = page.locator(".task-head").get_by_role("progressbar")
+        await expect(bar).to_have_attribute("aria-valuenow", "20")
+        await live(page)
+        await upstream.post({"data": {"percent": 30}})
+        await expect(bar).to_have_attribute("aria-valuenow", "30")
+        await expect(page.get_by_text("hidden from your token")).to_be_visible()
+        await expect(page.get_by_role("heading", name="As the upstream said it")).to_have_count(0)
 
 
 HOSTILE = "<img src=x onerror='pwned=1'>\u202etxt.exe\u0000\u001b[31m\u200b" + "W" * 70_000
@@ -362,6 +347,39 @@ async def test_webhooks_and_what_can_be_done_about_them(tmp_path: Path) -> None:
         ]
 
 
+async def test_a_real_dead_letter_is_retried(tmp_path: Path) -> None:
+    """Nothing is played here: a receiver fails, the page tells of it and tries again, the receiver gets it."""
+    async with Backend().running() as backend:
+        backend.status = 500
+        hook = {
+            "name": "billing", "url": backend.url, "secret": HOOK_SECRET, "allow_private": True,
+            "retry_schedule": [0.05], "type": ["task.failed"],
+        }  # fmt: skip
+        async with house(tmp_path, webhooks=[hook], auth=AUTH) as (upstream, url), browsing(url) as visit:
+            page = visit.page
+            await visit.to("webhooks")
+            await sign_in(page, VIEWER)
+            await expect(page.locator(".note")).to_contain_text("with the scope webhooks:write")
+            await expect(page.locator(".card")).to_have_count(0)
+            await page.get_by_role("button", name="Sign out").click()
+            await sign_in(page, ADMIN)
+            await upstream.post({"type": "dead", "status": "dead", "data": {"error": "no"}})
+            await page.locator(".card").get_by_role("link", name="1", exact=True).click()
+            letter = page.locator(".deliveries .event")
+            await expect(letter).to_contain_text("2 attempts")
+            await letter.locator(".line").click()
+            await expect(page.get_by_role("group", name="Attempts")).to_contain_text("HTTP 500")
+            backend.status = 204
+            await letter.get_by_role("button", name="Retry").click()
+            await page.get_by_role("dialog").get_by_role("button", name="Retry", exact=True).click()
+            await expect(page.get_by_role("dialog").get_by_role("status")).to_contain_text("now.")
+            await page.get_by_role("dialog").get_by_role("button", name="Close").click()
+            await backend.received(3)
+            await page.get_by_label("State").select_option("delivered")
+            await expect(letter).to_contain_text("3 attempts")
+            assert len({headers["webhook-id"] for headers, _ in backend.requests}) == 1
+
+
 async def test_empty_places_say_what_would_fill_them(tmp_path: Path) -> None:
     """A gateway without anything."""
     async with running(write(tmp_path, sources=[])) as url, browsing(url) as visit:
@@ -418,13 +436,21 @@ async def test_errors_are_told_in_words_and_pass(tmp_path: Path) -> None:
             await home.kill()
 
 
-async def test_a_stream_that_cannot_be_opened_names_causes(tmp_path: Path) -> None:
-    """The gateway's own page is none of the origins that may connect: HTTP works, the stream does not."""
+async def test_a_page_of_a_refused_origin_says_so(tmp_path: Path) -> None:
+    """Origins are configured, and the gateway's own is not among them: then not even the page's own modules are served."""
     server = {"port": 0, "allowed_origins": ["https://app.example.com"]}
     async with house(tmp_path, server=server) as (_, url), browsing(url) as visit:
         await visit.to("overview")
-        note = visit.page.locator(".note")
-        await expect(note).to_contain_text(f"Is this page's origin, {url}, among its allowed_origins?")
+        words = f"If server.allowed_origins is set, it has to include {url}, which"
+        await expect(visit.page.get_by_role("alert")).to_contain_text(words)
+
+
+async def test_a_stream_that_cannot_be_opened_names_causes(tmp_path: Path) -> None:
+    """A proxy that passes on no upgrade: HTTP works, the stream does not."""
+    async with house(tmp_path) as (_, url), browsing(url) as visit:
+        await visit.page.route_web_socket("**/v1/stream**", lambda socket: socket.close(code=1011))
+        await visit.to("overview")
+        await expect(visit.page.locator(".note")).to_contain_text("Do proxies pass on WebSocket upgrades?")
 
 
 async def test_a_mistake_in_one_page_ends_no_other(tmp_path: Path) -> None:

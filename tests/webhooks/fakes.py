@@ -47,12 +47,14 @@ class MemoryStore:
         self.events: list[LogEvent] = []
         self.rows: dict[tuple[str, int], DeliveryRow] = {}
         self.stored_positions: dict[str, int] = {}
+        self.records: dict[str, bytes] = {}
         self.floor = 0
         self.writes = 0
         self.refuse = 0  # so many of the next reads fail
         self.refuse_writes = 0
         self.gate = asyncio.Event()  # writes wait for it
         self.gate.set()
+        self.epoch = "0" * 12
 
     @property
     def head(self) -> int:
@@ -85,23 +87,45 @@ class MemoryStore:
         for row in results.rows:
             self.rows[row.endpoint, row.sequence] = row
         self.stored_positions |= results.positions
+        self.records |= results.records
 
     async def positions(self) -> dict[str, int]:
         return dict(self.stored_positions)
 
+    async def endpoints(self) -> dict[str, bytes]:
+        return dict(self.records)
+
     async def deliveries(
-        self, endpoint: str, state: str | None = None, *, after: int = 0, limit: int = 1000
+        self,
+        endpoint: str,
+        state: str | None = None,
+        *,
+        after: int = 0,
+        upto: int | None = None,
+        limit: int = 1000,
+        newest: bool = False,
     ) -> list[DeliveryRow]:
         await asyncio.sleep(0)
         self._trouble()
-        rows = (row for (name, sequence), row in sorted(self.rows.items()) if name == endpoint and sequence > after)
-        return [row for row in rows if state in (None, row.state)][:limit]
+        rows = sorted((row for row in self.rows.values() if row.endpoint == endpoint), key=lambda row: row.sequence)
+        found = [row for row in rows if row.sequence > after and (upto is None or row.sequence <= upto)]
+        return [row for row in (reversed(found) if newest else found) if state in (None, row.state)][:limit]
+
+    async def count_deliveries(self, endpoint: str, state: str) -> int:
+        return sum(row.endpoint == endpoint and row.state == state for row in self.rows.values())
+
+    async def types(self, sequences: Sequence[int]) -> dict[int, str]:
+        return {event.sequence: event.type for event in self.events if event.sequence in sequences}
+
+    async def position_at(self, moment: float) -> int:
+        return max((event.sequence for event in self.events if event.received < moment), default=0)
 
     async def delivery(self, endpoint: str, sequence: int) -> DeliveryRow | None:
         return self.rows.get((endpoint, sequence))
 
     async def forget_endpoint(self, endpoint: str) -> None:
         self.stored_positions.pop(endpoint, None)
+        self.records.pop(endpoint, None)
         self.rows = {key: row for key, row in self.rows.items() if key[0] != endpoint}
 
     def state(self, sequence: int, endpoint: str = "hook") -> str | None:
@@ -145,6 +169,10 @@ class ManualClock:
             for _ in range(10):
                 await asyncio.sleep(0)
         self._time = end
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Lets what the time brought about happen, as far as it needs no longer than a moment."""
         await asyncio.sleep(0.001)
 
 

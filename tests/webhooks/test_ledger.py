@@ -77,12 +77,38 @@ def test_position_alone_is_written_rarely() -> None:
     assert not ledger.lags
 
 
-def test_rows_above_the_position_are_known_once() -> None:
-    """What has a row is not delivered again."""
-    ledger = Ledger("hook", 4, [6])
-    assert not ledger.knows(5)
-    assert ledger.knows(6)
-    assert not ledger.knows(6)
+def test_rewind_goes_back_in_the_store_too() -> None:
+    """After a rewind the stored position is lower, and what was open behind it holds nothing up."""
+    ledger = Ledger("hook", 0)
+    items = [item(n) for n in (2, 5)]
+    for one in items:
+        ledger.open(one)
+    ledger.reach(9)
+    ledger.record(items[0], row(2))
+    assert collected(ledger).positions == {"hook": 4}
+    ledger.saved()
+    ledger.rewind(1)
+    assert (ledger.read, ledger.position) == (1, 1)
+    assert collected(ledger).positions == {"hook": 1}
+    ledger.saved()
+    assert collected(ledger, final=True) == Deliveries()
+    ledger.rewind(7)
+    assert ledger.read == 1
+
+
+def test_rows_that_the_store_does_not_have_yet() -> None:
+    """From `watch` on it is known which rows are newer than what is being read, even once they are stored."""
+    ledger = Ledger("hook", 0)
+    ledger.record(item(1), row(1))
+    ledger.watch()
+    second = row(2, "pending")
+    ledger.record(item(2), second)
+    collected(ledger)
+    ledger.saved()
+    assert {n: r.state for n, r in ledger.newer(0, 9).items()} == {1: "delivered", 2: "pending"}
+    assert ledger.newer(1, 2) == {2: second}
+    ledger.unwatch()
+    assert ledger.newer(0, 9) == {}
 
 
 def test_attempts_leave_memory_once_stored() -> None:
@@ -101,10 +127,3 @@ def test_attempts_leave_memory_once_stored() -> None:
     one.attempts = b"[1, 2]"
     ledger.saved()
     assert one.attempts == b"[1, 2]"
-
-
-def test_own_row_moves_nothing() -> None:
-    """A row that is no delivery's is stored without a position."""
-    ledger = Ledger("hook", 0)
-    ledger.record_own(row(0, "pending"))
-    assert collected(ledger).positions == {}

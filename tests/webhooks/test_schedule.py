@@ -51,14 +51,6 @@ def test_jitter_and_retry_after_only_lengthen(chance: float, delay: float, asked
     assert lowest <= verdict.delay <= max(delay * (1 + schedule.JITTER), asked or 0)
 
 
-def test_pause_doubles_and_is_bounded() -> None:
-    """Without Retry-After the pause begins late and doubles up to a minute; with it, it is as asked, at most an hour."""
-    assert [schedule.pause(n, None) for n in (1, 4, 5, 6, 7, 12, 9999)] == [0, 0, 0.5, 1, 2, 60, 60]
-    assert schedule.pause(1, 0.0) == 0
-    assert schedule.pause(5, 7.0) == 7
-    assert schedule.pause(5, 1e9) == 3600
-
-
 @pytest.mark.parametrize(
     ("value", "seconds"),
     [

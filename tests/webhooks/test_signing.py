@@ -24,6 +24,39 @@ def test_published_vector() -> None:
     assert value == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
+PRIVATE = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg=="
+PUBLIC = "whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4="
+PRIVATE_SIGNS = "v1a,hnO3f9T8Ytu9HwrXslvumlUpqtNVqkhqw/enGzPCXe5BdqzCInXqYXFymVJaA7AZdpXwVLPo3mNl8EM+m7TBAg=="
+
+
+def seed_of(secret: str) -> str:
+    return "whsk_" + base64.b64encode(base64.b64decode(secret.removeprefix("whsk_"))[:32]).decode()
+
+
+@pytest.mark.parametrize("secret", [PRIVATE, seed_of(PRIVATE)])
+def test_published_asymmetric_vector(secret: str) -> None:
+    """The published Ed25519 example comes out to the letter, from both ways to write the key, and so does the public key."""
+    key = signing.decode_secret(secret)
+    value = signing.sign([key], "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}')
+    assert value == PRIVATE_SIGNS
+    assert signing.public_key(key) == PUBLIC
+
+
+def test_keys_of_both_kinds_sign_one_message() -> None:
+    """A receiver that moves from a shared secret to a public key finds an entry for either."""
+    keys = [signing.decode_secret(PRIVATE), signing.decode_secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]
+    value = signing.sign(keys, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}')
+    assert value == f"{PRIVATE_SIGNS} v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+    assert [signing.public_key(key) for key in keys] == [PUBLIC, None]
+
+
+def test_a_key_shows_nothing_of_itself() -> None:
+    """A private key can be in a traceback's locals without being in its text."""
+    key = signing.decode_secret(PRIVATE)
+    assert PRIVATE[5:20] not in repr(key)
+    assert base64.b64decode(PRIVATE[5:])[:4].hex() not in repr(key)
+
+
 @pytest.mark.parametrize(
     ("body", "first", "second"),
     [
@@ -70,8 +103,13 @@ def test_secret_roundtrip(size: int) -> None:
 @pytest.mark.parametrize(
     ("secret", "why"),
     [
-        ("", "starts with whsec_"),
+        ("", "starts with whsec_ or whsk_"),
         (base64.b64encode(bytes(32)).decode(), "starts with whsec_"),
+        ("whpk_" + base64.b64encode(bytes(32)).decode(), "starts with whsec_"),
+        ("whsk_", "this one has 0"),
+        ("whsk_" + base64.b64encode(bytes(33)).decode(), "this one has 33"),
+        ("whsk_" + base64.b64encode(bytes(64)).decode(), "does not belong to it"),
+        ("whsk_secret-with-dashes!!", "not standard base64"),
         ("whsec_", "this one has 0"),
         ("whsec_" + base64.b64encode(bytes(23)).decode(), "this one has 23"),
         ("whsec_" + base64.b64encode(bytes(65)).decode(), "this one has 65"),

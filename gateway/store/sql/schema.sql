@@ -1,4 +1,4 @@
--- Schema 1. Times are whole microseconds since 1970 (UTC). The wide column comes last in every table, so that what
+-- Schema 2. Times are whole microseconds since 1970 (UTC). The wide column comes last in every table, so that what
 -- stands before it can be compared without reading it.
 
 CREATE TABLE meta (
@@ -53,6 +53,12 @@ CREATE TABLE position (
     sequence INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- what an endpoint is and what became of it, opaque to the store
+CREATE TABLE endpoint (
+    name   TEXT PRIMARY KEY,
+    record BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE delivery (
     endpoint TEXT NOT NULL,
     sequence INTEGER NOT NULL,
@@ -67,4 +73,4 @@ CREATE TABLE delivery (
 ) STRICT;
 CREATE INDEX delivery_state ON delivery (endpoint, state, sequence);
 CREATE INDEX delivery_needed ON delivery (sequence) WHERE state <> 'delivered';
-CREATE INDEX delivery_settled ON delivery (updated) WHERE state <> 'pending';
+CREATE INDEX delivery_settled ON delivery (state, updated, length(attempts)) WHERE state <> 'pending';

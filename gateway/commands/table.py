@@ -1,0 +1,56 @@
+"""What commands print: columns, pairs, JSON, and text of others made harmless. Pure. Must not know what is in them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+#: Stands where there is nothing.
+NOTHING = "-"
+
+
+def plain(value: object) -> str:
+    """A value on one line. What others sent may hold escape sequences, so what is not printable is shown as an escape."""
+    if value is None or value in ("", [], {}):
+        return NOTHING
+    if isinstance(value, list):
+        return ", ".join(map(plain, value))
+    if isinstance(value, float):
+        return f"{value:g}"
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def moment(value: str | None) -> str:
+    """A timestamp to the second."""
+    return NOTHING if value is None else plain(value[:19].replace("T", " ") + "Z")
+
+
+def columns(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Columns under a head, numbers to the right."""
+    raw = list(rows)
+    cells = [list(head), *([plain(value) for value in row] for row in raw)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    numeric = [bool(raw) and all(isinstance(value, int) for value in column) for column in zip(*raw, strict=True)]
+    numeric = numeric or [False] * len(head)
+    lines = (
+        "  ".join(
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(row, widths, numeric, strict=True)
+        )
+        for row in cells
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def pairs(values: Iterable[tuple[str, object]]) -> str:
+    """A name and a value a line."""
+    items = list(values)
+    width = max((len(name) for name, _ in items), default=0)
+    return "\n".join(f"{name.ljust(width)}  {plain(value)}" for name, value in items)
+
+
+def as_json(value: Any) -> str:
+    """A value for programs, in ASCII: nothing in it is obeyed by a terminal either."""
+    return json.dumps(value, indent=2)

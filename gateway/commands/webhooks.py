@@ -1,0 +1,341 @@
+"""`mainstem webhooks`: endpoints and deliveries of a running gateway.
+
+Everything goes through the HTTP API, so a token decides what may be done. Tables for people, `--json` for programs. Commands
+that send much or forget something ask first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+from urllib.parse import urlsplit
+
+import click
+
+from gateway.commands import table
+from gateway.commands.remote import Failed, Remote, connected, segment
+
+#: Settings that are lists of words: given as in the query of the stream, separated by commas.
+_WORDS = ("source", "task", "kind", "status", "type")
+#: Seconds between two looks at a delivery that is awaited.
+_LOOK = 0.2
+#: Deliveries asked for at a time: the most that the API gives.
+_PAGE = 1000
+
+_gateway = connected("webhooks:write")
+_json = click.option("--json", "as_json", is_flag=True, help="The answer of the API, for programs.")
+_yes = click.option("--yes", is_flag=True, help="Do not ask.")
+_name = click.argument("name")
+_settings = click.argument("settings", metavar="[SETTING=VALUE]...", nargs=-1)
+
+
+def _file(name: str, help: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    return click.option(f"--{name}", type=click.File(), metavar="FILE", help=f"{help} - is standard input.")
+
+
+@click.group()
+def webhooks() -> None:
+    """Manage the webhooks of a running gateway."""
+
+
+@webhooks.command("list")
+@_json
+@_gateway
+def list_(gateway: Remote, as_json: bool) -> None:
+    """Every endpoint and how it is doing."""
+    items = gateway.ask("GET", "/v1/webhooks")["items"]
+    if as_json:
+        click.echo(table.as_json(items))
+    elif not items:
+        click.echo("There are no endpoints.")
+    else:
+        head = ("NAME", "HOST", "STATE", "PENDING", "DEAD", "LAST DELIVERED", "LAST ERROR")
+        click.echo(table.columns(head, (_row(item) for item in items)))
+
+
+def _row(item: Mapping[str, Any]) -> Sequence[object]:
+    """The path and the query of a URL may hold a key, so they are not in a list that is shown around."""
+    host, health = urlsplit(item["url"]).netloc, item["health"]
+    delivered = table.moment(health["last_delivered_at"])
+    return item["name"], host, health["state"], health["pending"], health["dead"], delivered, health["last_error"]
+
+
+@webhooks.command()
+@_name
+@_json
+@_gateway
+def show(gateway: Remote, name: str, as_json: bool) -> None:
+    """An endpoint: settings and health."""
+    _show(gateway.ask("GET", _path(name)), as_json)
+
+
+def _show(endpoint: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        click.echo(table.as_json(endpoint))
+        return
+    health = endpoint.pop("health")
+    click.echo(table.pairs(endpoint.items()))
+    click.echo()
+    click.echo(table.pairs(health.items()))
+
+
+@webhooks.command()
+@_name
+@click.argument("url")
+@_settings
+@_file("settings-file", "A JSON object with more settings, such as the secret or headers.")
+@_json
+@_gateway
+def create(
+    gateway: Remote, name: str, url: str, settings: Sequence[str], settings_file: TextIO | None, as_json: bool
+) -> None:
+    """Make an endpoint. Its secret is generated, and shown this once, unless a file of settings has one.
+
+    \b
+    mainstem webhooks create billing https://billing.example.com/hooks type=task.succeeded,task.failed
+    """
+    wanted = _read(settings_file) | _parse(settings) | {"name": name, "url": url}
+    endpoint = gateway.ask("POST", "/v1/webhooks", wanted)
+    if as_json:
+        click.echo(table.as_json(endpoint))
+        return
+    click.echo(f"{table.plain(endpoint['name'])} is there.")
+    if "secret" in endpoint:
+        click.echo(f"Its secret, for the receiver, is shown this once:\n{endpoint['secret']}")
+
+
+@webhooks.command()
+@_name
+@_settings
+@_file("settings-file", "A JSON object with more settings, such as headers.")
+@_json
+@_gateway
+def change(gateway: Remote, name: str, settings: Sequence[str], settings_file: TextIO | None, as_json: bool) -> None:
+    """Change settings of an endpoint. SETTING=null goes back to the default.
+
+    \b
+    mainstem webhooks change billing concurrency=4 rate_limit=null
+    """
+    wanted = _read(settings_file) | _parse(settings)
+    if not wanted:
+        raise click.UsageError("say what to change: SETTING=VALUE")
+    _show(gateway.ask("PATCH", _path(name), wanted), as_json)
+
+
+@webhooks.command()
+@_name
+@_yes
+@_gateway
+def delete(gateway: Remote, name: str, yes: bool) -> None:
+    """Forget an endpoint and its deliveries."""
+    _confirm(f"Forget {name} and its deliveries, dead letters included?", yes)
+    gateway.ask("DELETE", _path(name))
+    click.echo(f"{name} is gone.")
+
+
+@webhooks.command()
+@_name
+@_json
+@_gateway
+def enable(gateway: Remote, name: str, as_json: bool) -> None:
+    """Deliver to an endpoint again. It goes on with the next event: see `retry` and `replay` for what was missed."""
+    _tell(gateway.ask("POST", f"{_path(name)}/enable"), f"{name} is enabled.", as_json)
+
+
+@webhooks.command()
+@_name
+@_json
+@_gateway
+def disable(gateway: Remote, name: str, as_json: bool) -> None:
+    """Deliver nothing to an endpoint. What is pending becomes a dead letter, and nothing is queued until it is enabled."""
+    _tell(gateway.ask("PATCH", _path(name), {"enabled": False}), f"{name} is disabled.", as_json)
+
+
+@webhooks.command()
+@_name
+@click.option("--wait", type=click.FloatRange(min=0), default=30.0, show_default=True, help="Seconds to wait.")
+@_json
+@_gateway
+def test(gateway: Remote, name: str, wait: float, as_json: bool) -> None:
+    """Send a test event and wait for the outcome. Exit code 1 where it was not delivered."""
+    delivery = gateway.ask("POST", f"{_path(name)}/test")
+    deadline = time.monotonic() + wait
+    while not (delivery["attempts"] or delivery["state"] != "pending") and time.monotonic() < deadline:
+        time.sleep(_LOOK)
+        delivery = gateway.ask("GET", f"/v1/deliveries/{segment(delivery['id'])}")
+    if as_json:
+        click.echo(table.as_json(delivery))
+    if delivery["state"] == "pending" and not delivery["attempts"]:
+        hint = f"see what holds it back with: mainstem webhooks show {name}"
+        raise Failed(f"{delivery['id']} was not sent within {wait:g} s; {hint}")
+    if delivery["state"] != "delivered":
+        raise Failed(_outcome(delivery))
+    if not as_json:
+        click.echo(_outcome(delivery))
+
+
+@webhooks.command()
+@_name
+@click.option("--state", type=click.Choice(["pending", "delivered", "dead", "skipped"]), help="Only these.")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many.")
+@_json
+@_gateway
+def deliveries(gateway: Remote, name: str, state: str | None, limit: int, as_json: bool) -> None:
+    """The latest deliveries of an endpoint."""
+    items: list[dict[str, Any]] = []
+    cursor: str | None = ""
+    while cursor is not None and len(items) < limit:
+        query = {"limit": str(min(limit - len(items), _PAGE)), "cursor": cursor, "state": state or ""}
+        page = gateway.ask("GET", f"{_path(name)}/deliveries", query=query)
+        items += page["items"]
+        cursor = page["next"]
+    if as_json:
+        click.echo(table.as_json(items))
+    elif not items:
+        click.echo("There are none.")
+    else:
+        head = ("DELIVERY", "STATE", "TRIES", "EVENT", "TASK", "NEXT ATTEMPT", "LAST OUTCOME")
+        click.echo(table.columns(head, (_delivery_row(item) for item in items)))
+
+
+def _delivery_row(item: Mapping[str, Any]) -> Sequence[object]:
+    attempts = item["attempts"]
+    outcome = _attempt(attempts[-1]) if attempts else None
+    due = table.moment(item["next_attempt_at"])
+    return item["id"], item["state"], len(attempts), item["type"], item["task"], due, outcome
+
+
+@webhooks.command()
+@click.argument("target", metavar="DELIVERY | NAME")
+@click.option("--all", "whole", is_flag=True, help="All dead letters of the endpoint NAME.")
+@_yes
+@_json
+@_gateway
+def retry(gateway: Remote, target: str, whole: bool, yes: bool, as_json: bool) -> None:
+    """Try a delivery, or all dead letters, again.
+
+    \b
+    mainstem webhooks retry billing.4711
+    mainstem webhooks retry --all billing
+    """
+    if not whole:
+        answer = gateway.ask("POST", f"/v1/deliveries/{segment(target)}/retry")
+        _tell(answer, f"{target} is tried again.", as_json)
+        return
+    _confirm(f"Send every dead letter of {target} again?", yes)
+    answer = gateway.ask("POST", f"{_path(target)}/retry")
+    count = answer["retried"]
+    _tell(answer, f"{target}: {count} dead letter{'' if count == 1 else 's'} to be tried again.", as_json)
+
+
+@webhooks.command()
+@_name
+@click.option("--after", metavar="POSITION", help="Everything after this position, <sequence> or <epoch>:<sequence>.")
+@click.option("--since", metavar="TIME", help="Everything since 2026-01-31T12:00:00Z, or of the last 24h, 7d, ...")
+@_yes
+@_json
+@_gateway
+def replay(gateway: Remote, name: str, after: str | None, since: str | None, yes: bool, as_json: bool) -> None:
+    """Send events of the log again. Delivered ones are included; all have the ids that they had."""
+    if (after is None) == (since is None):
+        raise click.UsageError("exactly one of --after and --since is needed")
+    what = f"after {after}" if after is not None else f"since {since}"
+    _confirm(f"Send {name} everything {what} again?", yes)
+    wanted = {"after": after} if after is not None else {"since": since}
+    answer = gateway.ask("POST", f"{_path(name)}/replay", wanted)
+    _tell(answer, f"{name} gets everything after {answer['after']} again.", as_json)
+    if not answer["complete"]:
+        click.echo("The log begins there: what is older is gone.", err=True)
+
+
+@webhooks.command("rotate-secret")
+@_name
+@click.option("--overlap", metavar="TIME", default="1d", show_default=True, help="How long the old one signs, too.")
+@_file("secret-file", "The new secret. Default: it is generated.")
+@_json
+@_gateway
+def rotate_secret(gateway: Remote, name: str, overlap: str, secret_file: TextIO | None, as_json: bool) -> None:
+    """Sign with a new secret, and print it. For a while the old one signs as well, so that the receiver can change over."""
+    from schemas.duration import seconds
+
+    try:
+        wanted: dict[str, Any] = {"overlap": seconds(overlap)}
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--overlap") from None
+    if secret_file is not None:
+        wanted["secret"] = secret_file.read().strip()
+    answer = gateway.ask("POST", f"{_path(name)}/rotate-secret", wanted)
+    _tell(answer, answer["secret"], as_json)
+
+
+def _path(name: str) -> str:
+    return f"/v1/webhooks/{segment(name)}"
+
+
+def _tell(answer: Any, sentence: str, as_json: bool) -> None:
+    if as_json:
+        click.echo(table.as_json(answer))
+    else:
+        click.echo(sentence)
+
+
+def _outcome(delivery: Mapping[str, Any]) -> str:
+    """What came of a delivery so far."""
+    attempts, due = delivery["attempts"], delivery["next_attempt_at"]
+    state = "failed" if delivery["state"] == "pending" else delivery["state"]
+    said = f"{delivery['id']}: {state}" + (f": {_attempt(attempts[-1])}" if attempts else "")
+    return table.plain(said) + (f"; next attempt at {table.moment(due)}" if due else "")
+
+
+def _attempt(attempt: Mapping[str, Any]) -> str:
+    what = attempt["error"] or f"HTTP {attempt['status']}"
+    return f"{what}, {attempt['duration_ms']:.0f} ms" if attempt["duration_ms"] else str(what)
+
+
+def _confirm(question: str, yes: bool) -> None:
+    if yes:
+        return
+    if not _is_interactive():
+        raise click.UsageError("nobody is there to be asked: add --yes")
+    click.confirm(question, abort=True, err=True)
+
+
+def _is_interactive() -> bool:
+    return sys.stdin.isatty()
+
+
+def _parse(settings: Sequence[str]) -> dict[str, Any]:
+    """`SETTING=VALUE`, the value as JSON where it is, else as text."""
+    found: dict[str, Any] = {}
+    for item in settings:
+        name, equals, value = item.partition("=")
+        if not equals or not name:
+            raise click.UsageError("settings are given as SETTING=VALUE")
+        if name in ("secret", "headers"):
+            raise click.UsageError(f"{name}: arguments can be seen by others on the machine: use --settings-file")
+        found[name] = _value(value, words=name in _WORDS)
+    return found
+
+
+def _value(given: str, *, words: bool) -> Any:
+    value: Any = given
+    with contextlib.suppress(ValueError):
+        value = json.loads(given)
+    return given.split(",") if words and not (value is None or isinstance(value, list)) else value
+
+
+def _read(file: TextIO | None) -> dict[str, Any]:
+    if file is None:
+        return {}
+    try:
+        value = json.load(file)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise click.UsageError(f"{Path(file.name).name}: must hold a JSON object")
+    return value
