@@ -28,8 +28,8 @@ class _Discreet(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, web.HTTPException) or _malformed(error):
-            return False  # the client's fault, answered with 400; anybody could fill the log with them
+        if isinstance(error, web.HTTPException | ConnectionError) or _malformed(error):
+            return False  # the client's fault, answered with 400, or it went away; anybody could fill the log with them
         if error is not None:
             record.msg, record.args = "http_connection_failed: %s", (type(error).__name__,)
             record.exc_info = record.exc_text = None

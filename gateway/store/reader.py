@@ -227,21 +227,26 @@ def deliveries(
     connection: sqlite3.Connection, endpoint: str, state: str | None, after: int, upto: int, limit: int, *, newest: bool
 ) -> list[DeliveryRow]:
     """Rows of an endpoint in order of position, forwards or backwards."""
-    only = "" if state is None else "AND state = ?"
+    only, values = _in_state(state)
     return _deliveries(
         connection,
         f"endpoint = ? {only} AND sequence > ? AND sequence <= ? ORDER BY sequence {'DESC' if newest else ''} LIMIT ?",
-        (endpoint, *([] if state is None else [state]), after, upto, limit),
+        (endpoint, *values, after, upto, limit),
     )
 
 
 def count_deliveries(connection: sqlite3.Connection, endpoint: str, state: str) -> int:
     """How many rows of an endpoint have a state."""
-    return int(
-        connection.execute(
-            "SELECT count(*) FROM delivery WHERE endpoint = ? AND state = ?", (endpoint, state)
-        ).fetchone()[0]
-    )
+    only, values = _in_state(state)
+    row = connection.execute(f"SELECT count(*) FROM delivery WHERE endpoint = ? {only}", (endpoint, *values)).fetchone()
+    return int(row[0])
+
+
+def _in_state(state: str | None) -> tuple[str, list[str]]:
+    """A condition on the state of a delivery, said so that the index of those that are not delivered can be used."""
+    if state is None:
+        return "", []
+    return ("AND state = ?" if state == "delivered" else "AND state = ? AND state <> 'delivered'"), [state]
 
 
 def settled(connection: sqlite3.Connection) -> tuple[int, int]:

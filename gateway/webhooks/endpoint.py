@@ -118,8 +118,8 @@ class Endpoint:
         self._enabler: str | None = None  # who wants it enabled again
         self._enabled = asyncio.Event()
         self._outcomes: dict[str, Counter] = {}  # `labels` costs more than counting
-        self._pending_gauge = metrics.deliveries_pending.labels(self.name)
-        self._dead_gauge = metrics.deliveries_dead.labels(self.name)
+        metrics.deliveries_pending.labels(self.name).set_function(self._pending)
+        metrics.deliveries_dead.labels(self.name).set_function(lambda: self.books.dead)
 
     # Beginning and end
 
@@ -147,7 +147,6 @@ class Endpoint:
             self._doom()
         elif position < self._store.floor:
             _log.warning("webhook_position_expired", endpoint=self.name, position=position, floor=self._store.floor)
-        self._gauge()
 
     async def run(self) -> None:
         """Reads the log whenever there is something to read and room for it. Runs until cancelled."""
@@ -195,7 +194,6 @@ class Endpoint:
             StoreError: the store cannot be read.
         """
         self.books.counted(await self._store.count_deliveries(self.name, "dead"))
-        self._gauge()
 
     def status(self) -> EndpointStatus:
         """What can be said of the endpoint now."""
@@ -216,7 +214,7 @@ class Endpoint:
             disabled=self._disabled,
             failing_since=kept.failing_since,
             breaker="open" if breaker.is_open else "closed",
-            pending=len(self._lanes) + len(self._doomed),
+            pending=self._pending(),
             in_flight=len(self._flying),
             dead=self.books.dead,
             position=self.books.ledger.position,
@@ -226,6 +224,9 @@ class Endpoint:
             paused_until=self._clock.now() + wait if wait > 0 else None,
             replay_upto=kept.replay.upto if kept.replay is not None else None,
         )
+
+    def _pending(self) -> int:
+        return len(self._lanes) + len(self._doomed)
 
     # What is asked of it
 
@@ -286,7 +287,6 @@ class Endpoint:
             self.record.replay = Replay(upto, self.books.cut())
             span = {"after": f"{after:020d}", "upto": f"{upto:020d}", "requested": f"{requested:020d}"}
             self.books.note("webhook.replayed", {"by": by, **span})
-            self._gauge()
         self._wake.set()
         return after
 
@@ -321,7 +321,6 @@ class Endpoint:
                 self._lanes.hasten(held)
                 self._record(held, "pending", await self._attempts(held), self._clock.now())
             self.books.note("webhook.retried", {"by": by, "delivery": f"{self.name}.{sequence}"})
-            self._gauge()
         self._launch()
         return True
 
@@ -350,7 +349,6 @@ class Endpoint:
             item = Item(event.sequence, event.id, lane_of(event), event.task, asked=True)
             self._lanes.add(item)
             self._record(item, "pending", history.NONE, self._clock.now())
-            self._gauge()
         self._launch()
 
     def check_enabled(self) -> None:
@@ -402,7 +400,6 @@ class Endpoint:
                     if self._disabled is None:  # nothing is taken in any more since; `_disable` has set `_wake`
                         self._accept(page.items)
                         self.books.reach(page.reached)
-                self._gauge()
             self._launch()
 
     def _wants_more(self) -> bool:
@@ -469,19 +466,9 @@ class Endpoint:
         """Begins as many attempts as may be in flight now."""
         if self._stopped or self._disabled is not None:
             return
-        now, breaker = self._clock.monotonic(), self._health.breaker
-        self._lanes.unpark(now)
-        while len(self._flying) < self.config.concurrency and self._lanes.has_ready and self._has_room():
-            new = self._lanes.next_is_new
-            wait = max(breaker.opens_at(new=new) - now, self._bucket.wait(now))
-            if wait > 0:
-                self._alarm.set(now + wait)
-                break
-            item = self._lanes.take()
-            self._bucket.take()
-            breaker.sent(now, new=new)
-            work = self._attempt(item, self.config)
-            task = asyncio.create_task(work, name=f"webhook {self.name} {item.sequence}")
+        self._lanes.unpark(self._clock.monotonic())
+        while len(self._flying) < self.config.concurrency and (item := self._next()) is not None:
+            task = asyncio.create_task(self._work(item), name=f"webhook {self.name}")
             self._flying.add(task)
             task.add_done_callback(self._landed)
         due = self._lanes.next_due
@@ -489,6 +476,30 @@ class Endpoint:
             self._alarm.set(due)
         if self._wants_more() and self._has_more():
             self._wake.set()
+
+    def _next(self) -> Item | None:
+        """Takes a delivery that may be sent now; None: there is none, or the alarm is set for it."""
+        lanes = self._lanes
+        if self._stopped or self._disabled is not None or not lanes.has_ready or not self._has_room():
+            return None
+        now, new, breaker = self._clock.monotonic(), lanes.next_is_new, self._health.breaker
+        wait = max(breaker.opens_at(new=new) - now, self._bucket.wait(now))
+        if wait > 0:
+            self._alarm.set(now + wait)
+            return None
+        self._bucket.take()
+        breaker.sent(now, new=new)
+        return lanes.take()
+
+    async def _work(self, item: Item | None) -> None:
+        """Sends one delivery after the other for as long as there is one: a task for each would cost more than its order."""
+        while item is not None:
+            await self._attempt(item, self.config)
+            if len(self._flying) > self.config.concurrency:
+                return
+            item = self._next()
+            if self._lanes.runnable < LOW and self._wants_more() and self._has_more():
+                self._wake.set()
 
     def _landed(self, task: asyncio.Task[None]) -> None:
         self._flying.discard(task)
@@ -556,7 +567,6 @@ class Endpoint:
             self._disable(GONE)
         elif config.disable_after and self._health.fails_for() >= config.disable_after:
             self._disable(f"every attempt failed for {config.disable_after:g} seconds")
-        self._gauge()
 
     # Results
 
@@ -588,10 +598,6 @@ class Endpoint:
         if item.event is not None:
             self._bytes -= len(item.event.body)
             item.event = None
-
-    def _gauge(self) -> None:
-        self._pending_gauge.set(len(self._lanes) + len(self._doomed))
-        self._dead_gauge.set(self.books.dead)
 
     # Disabled
 
@@ -635,7 +641,6 @@ class Endpoint:
                 if self._enabler is not None:
                     self._reenable(self._enabler)
                 break
-        self._gauge()
 
     async def _give_up(self, item: Item) -> None:
         attempts = await self._attempts(item)

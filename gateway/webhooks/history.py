@@ -13,32 +13,39 @@ NONE = b"[]"
 KEPT = 100
 
 
-def attempt(at: float, status: int | None, duration: float, error: str | None, response: str | None) -> dict[str, Any]:
+class Attempt(msgspec.Struct, gc=False):
+    """An attempt as it is listed (contract, section 5)."""
+
+    at: str
+    status: int | None
+    duration_ms: float
+    error: str | None
+    response: str | None
+
+
+def attempt(at: float, status: int | None, duration: float, error: str | None, response: str | None) -> Attempt:
     """An attempt.
 
     Args:
         at: when it began, seconds since 1970, UTC.
         duration: seconds.
     """
-    return {
-        "at": rfc3339.render(at),
-        "status": status,
-        "duration_ms": round(duration * 1000, 3),
-        "error": error,
-        "response": response,
-    }
+    return Attempt(rfc3339.render(at), status, round(duration * 1000, 3), error, response)
 
 
-def end(at: float, why: str) -> dict[str, Any]:
+def end(at: float, why: str) -> Attempt:
     """An entry for an end that no attempt brought about."""
     return attempt(at, None, 0, why, None)
 
 
-def append(attempts: bytes, entry: dict[str, Any]) -> bytes:
+_encode = msgspec.json.Encoder().encode
+
+
+def append(attempts: bytes, entry: Attempt) -> bytes:
     """The attempts with one more."""
     if attempts == NONE:
-        return msgspec.json.encode([entry])
-    return msgspec.json.encode([*msgspec.json.decode(attempts), entry][-KEPT:])
+        return _encode([entry])
+    return _encode([*msgspec.json.decode(attempts), entry][-KEPT:])
 
 
 def listed(attempts: bytes) -> list[dict[str, Any]]:

@@ -37,6 +37,9 @@ class Verdict:
     delay: float = 0.0
 
 
+DELIVERED = Verdict(Fate.DELIVERED)
+
+
 def judge(status: int | None, tries: int, delays: Sequence[float], retry_after: float | None, chance: float) -> Verdict:
     """What an attempt means for its delivery (Standard Webhooks, "Deliverability and reliability").
 
@@ -48,7 +51,7 @@ def judge(status: int | None, tries: int, delays: Sequence[float], retry_after: 
         chance: random, at least 0 and less than 1.
     """
     if status is not None and 200 <= status < 300:
-        return Verdict(Fate.DELIVERED)
+        return DELIVERED
     if status == 410:
         return Verdict(Fate.DISABLE)
     if tries > len(delays):

@@ -178,3 +178,12 @@ def test_a_failure_below_the_application_is_named_without_its_text(caplog: pytes
     logger.debug("Uncompleted request.")
     assert caplog.messages == ["http_connection_failed: RuntimeError", "Uncompleted request."]
     assert "hunter2" not in caplog.text
+
+
+def test_who_goes_away_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+    """A client that connects and resets at once, two thousand times, is not two thousand errors in the log."""
+    try:
+        raise ClientConnectionResetError("Cannot write to closing transport")
+    except ClientConnectionResetError as error:
+        logging.getLogger("mainstem.http").exception("Unhandled exception", exc_info=error)
+    assert not caplog.messages

@@ -9,5 +9,8 @@ INSERT INTO endpoint
 SELECT endpoint, CAST('{"disabled":"it answered 410"}' AS BLOB) FROM delivery WHERE sequence = 0 AND state = 'pending';
 DELETE FROM delivery WHERE sequence = 0;
 
+DROP INDEX delivery_state;
+CREATE INDEX delivery_state ON delivery (endpoint, state, sequence) WHERE state <> 'delivered';
+
 DROP INDEX delivery_settled;
 CREATE INDEX delivery_settled ON delivery (state, updated, length(attempts)) WHERE state <> 'pending';
