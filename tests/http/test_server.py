@@ -9,7 +9,7 @@ import socket
 from collections.abc import AsyncIterator
 
 import pytest
-from aiohttp import ClientConnectorError, ClientSession, web
+from aiohttp import ClientConnectionResetError, ClientConnectorError, ClientSession, web
 
 from gateway.http.app import create_app
 from gateway.http.server import Server
