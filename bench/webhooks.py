@@ -42,7 +42,7 @@ from gateway.webhooks.sender import Answer
 ROUNDS = 3
 #: deliveries of one measurement; the first part warms up and does not count
 COUNT, WARM_UP = 24_000, 4_000
-IN_FLIGHT = 16
+IN_FLIGHT = 256
 TASKS = 1_000
 BODY_BYTES = 1_100
 #: milliseconds that a real receiver takes, how many requests wait at once for it, on how many endpoints

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import aiohttp
 import structlog
@@ -21,16 +21,17 @@ from gateway import config
 from gateway.access import Grant
 from gateway.clock import Clock, SystemClock, system_random
 from gateway.collector import Collector
-from gateway.config import Settings
+from gateway.config import Auth, Settings
 from gateway.errors import MainstemError, StoreError
 from gateway.http.app import create_app
-from gateway.http.auth import Authenticator, StaticToken, token_of
+from gateway.http.auth import Authenticator, Door, StaticToken, token_of
 from gateway.http.parts import Parts
 from gateway.http.server import Server
 from gateway.metrics import Metrics
 from gateway.notify import Notifier
 from gateway.pipeline import encode
 from gateway.pipeline.intake import Intake
+from gateway.reload import Reloader
 from gateway.store.api import LogEvent
 from gateway.store.sqlite import SqliteStore
 from gateway.stream.hub import Hub
@@ -71,6 +72,28 @@ async def _fetch(url: str) -> bytes:
             return await answer.content.read(_KEYS_SIZE)
     except aiohttp.ClientError as error:
         raise OSError(type(error).__name__) from None
+
+
+def _authenticator(auth: Auth, clock: Clock, former: Authenticator | None = None) -> Authenticator:
+    """The rules of a configuration for tokens; `former`: those that they replace."""
+    return Authenticator(
+        mode=auth.mode,
+        secret=auth.secret.get_secret_value() if auth.secret else None,
+        public_key=auth.public_key,
+        jwks_url=auth.jwks_url,
+        algorithms=auth.algorithms,
+        audience=auth.audience,
+        issuer=auth.issuer,
+        tokens=[_static(token, index) for index, token in enumerate(auth.tokens)],
+        clock=clock,
+        http_get=_fetch,
+        former=former,
+    )
+
+
+def _warn_of_short(auth: Auth) -> None:
+    if auth.secret is not None and len(auth.secret.get_secret_value().encode()) < config.MIN_SECRET_BYTES:
+        log.warning("auth_secret_short", needed_bytes=config.MIN_SECRET_BYTES, rule="RFC 7518, section 3.2")
 
 
 def _static(token: config.StaticToken, index: int) -> StaticToken:
@@ -114,23 +137,11 @@ class Gateway:
         )
         self.sources = Sources(adapters, self.intake, self.store, clock, rng, metrics)
         server = settings.server
-        auth = settings.auth
-        authenticator = Authenticator(
-            mode=auth.mode,
-            secret=auth.secret.get_secret_value() if auth.secret else None,
-            public_key=auth.public_key,
-            jwks_url=auth.jwks_url,
-            algorithms=auth.algorithms,
-            audience=auth.audience,
-            issuer=auth.issuer,
-            tokens=[_static(token, index) for index, token in enumerate(auth.tokens)],
-            clock=clock,
-            http_get=_fetch,
-        )
+        self._door = Door(_authenticator(settings.auth, clock))
         self.stream = StreamService(
             store=self.store,
             hub=self._hub,
-            authenticator=authenticator,
+            authenticator=self._door,
             token_of=token_of,
             snapshot_data=encode.snapshot_data,
             clock=clock,
@@ -147,7 +158,7 @@ class Gateway:
         app = create_app(
             Parts(
                 store=self.store,
-                authenticator=authenticator,
+                authenticator=self._door,
                 token_of=token_of,
                 sources=self.sources,
                 stream=self.stream,
@@ -159,7 +170,7 @@ class Gateway:
                 webhooks=self.webhooks,
                 allowed_origins=server.allowed_origins,
                 ui=server.ui,
-                hosts=_LOOPBACK_NAMES | {server.host} if auth.mode == "none" and server.is_loopback else None,
+                hosts=_LOOPBACK_NAMES | {server.host} if settings.auth.mode == "none" and server.is_loopback else None,
             )
         )
         self.server = Server(app, server.host, server.port, patience=server.drain_timeout)
@@ -200,9 +211,9 @@ class Gateway:
         except BaseException:
             await self.stop()
             raise
-        secret = self._settings.auth.secret
-        if secret is not None and len(secret.get_secret_value().encode()) < config.MIN_SECRET_BYTES:
-            log.warning("auth_secret_short", needed_bytes=config.MIN_SECRET_BYTES, rule="RFC 7518, section 3.2")
+        _warn_of_short(self._settings.auth)
+        for doubt in self._settings.doubts():
+            log.warning("configuration_doubtful", doubt=doubt)
         self._collector.start()
         log.info("gateway_started", url=self.server.url, sources=len(self._settings.sources), epoch=self.store.epoch)
 
@@ -229,6 +240,28 @@ class Gateway:
             steps.push_async_callback(self._drain, window)
             steps.push_async_callback(self._flush, window)
             steps.push_async_callback(self.sources.stop)
+
+    def reloader(self, load: Callable[[], Settings], notifier: Notifier) -> Reloader:
+        """What reads the configuration again, for a gateway that has started.
+
+        Args:
+            load: the configuration as it is then; blocks; raises ConfigError.
+            notifier: the service manager.
+        """
+        return Reloader(
+            self._settings,
+            load,
+            admit=self._admit,
+            streams=self.stream,
+            webhooks=self.webhooks,
+            notifier=notifier,
+            clock=self._clock,
+            metrics=self.metrics,
+        )
+
+    def _admit(self, auth: Auth) -> None:
+        self._door.authenticator = _authenticator(auth, self._clock, self._door.authenticator)
+        _warn_of_short(auth)
 
     async def _flush(self, window: float) -> None:
         try:
@@ -277,8 +310,13 @@ async def _cancel(task: asyncio.Task[None]) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def run(settings: Settings) -> int:
-    """Runs a gateway until SIGTERM or SIGINT, then drains it; a second signal cuts the drain short. The exit code."""
+async def run(settings: Settings, load: Callable[[], Settings]) -> int:
+    """Runs a gateway until SIGTERM or SIGINT, then drains it; a second signal cuts the drain short. The exit code.
+
+    Args:
+        settings: a valid configuration.
+        load: the configuration again, on SIGHUP; blocks; raises ConfigError.
+    """
     loop = asyncio.get_running_loop()
     first, second = asyncio.Event(), asyncio.Event()
 
@@ -288,16 +326,21 @@ async def run(settings: Settings) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal)
     gateway, notifier = Gateway(settings), Notifier(os.environ)
+    reloader = gateway.reloader(load, notifier)
+    loop.add_signal_handler(signal.SIGHUP, reloader.ask)  # before the start, while it would end the process
     await gateway.start()
     notifier.ready()
     # A part that has died does not come back by itself: then the service manager may start all of it anew.
     watched = asyncio.create_task(notifier.watch(SystemClock(), lambda: not gateway.fallen), name="watchdog")
+    reloading = asyncio.create_task(reloader.run(), name="reload")
     try:
         await first.wait()
         log.info("gateway_stopping")
         notifier.stopping()
+        await _cancel(reloading)  # what it has not done yet, the next start does
         return await _drained(gateway, second)
     finally:
+        await _cancel(reloading)
         await _cancel(watched)
 
 

@@ -60,12 +60,12 @@ def version() -> None:
 @program.config_option
 @click.pass_context
 def run(ctx: click.Context, path: Path) -> None:
-    """Run the gateway until SIGTERM or Ctrl-C."""
+    """Run the gateway until SIGTERM or Ctrl-C. SIGHUP has it read the configuration again."""
     settings = program.load(path)
     from gateway import app, telemetry
 
     telemetry.configure(settings.log.level, settings.log.format, settings.secrets())
-    ctx.exit(program.execute(lambda: app.run(settings)))
+    ctx.exit(program.execute(lambda: app.run(settings, lambda: program.load_again(path))))
 
 
 @main.command()
@@ -78,6 +78,8 @@ def run(ctx: click.Context, path: Path) -> None:
 def check(ctx: click.Context, path: Path, connect: bool, timeout: float) -> None:
     """Validate a configuration file: every problem with its key and line. Connects to nothing, unless told to."""
     settings = program.load(path)
+    for doubt in settings.doubts():
+        click.echo(f"{path}: warning: {doubt}", err=True)
     found = f"{_count(len(settings.sources), 'source')}, {_count(len(settings.webhooks), 'webhook')}"
     click.echo(f"{path}: ok: {found}")
     if connect:

@@ -35,6 +35,7 @@ from gateway.document import Document, Key, Problem
 from gateway.errors import ConfigError
 from gateway.store.api import Bounds
 from gateway.validation import reject, suggest, translate
+from gateway.webhooks import doubts
 from gateway.webhooks.config import EndpointConfig
 from schemas.duration import Seconds
 from schemas.filter import Filter
@@ -364,6 +365,15 @@ class Settings(Section):
             text = "is not a loopback address, as auth.mode none requires: use auth.mode jwt (or auth.allow_insecure)"
             reject(cls.__name__, [(("host",), text)])
         return value
+
+    def doubts(self) -> list[str]:
+        """What is valid and yet not what anybody can mean, one text each: filters of webhooks that match nothing."""
+        names = [source.name for source in self.sources]
+        return [
+            f"webhooks[{index}].{field}: {text}"
+            for index, endpoint in enumerate(self.webhooks)
+            for field, text in doubts.of(endpoint.where, names)
+        ]
 
     def secrets(self) -> list[str]:
         """Every secret text in it, for the scrubber of the logs."""

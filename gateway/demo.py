@@ -10,6 +10,7 @@ import asyncio
 import hmac
 import json
 import secrets
+import shutil
 import signal
 import socket
 import sys
@@ -141,6 +142,7 @@ async def _start(
     url = gateway.server.url
     telemetry.conceal(*settings.secrets())
     option = "" if url == DEFAULT_URL else f" --url {url}"
+    program = "mainstem" if shutil.which("mainstem") else sys.argv[0]
     _print(
         f"""
   Mainstem is running, with three simulated upstreams and a webhook receiver.
@@ -152,9 +154,9 @@ async def _start(
     sources     curl -s {url}/v1/sources
     metrics     curl -s {url}/metrics
     webhooks    task.succeeded, task.failed and task.deleted go to {receiver.url}
-    try them    mainstem webhooks list{option}
-                mainstem webhooks test billing{option}
-                mainstem webhooks replay billing --since 1m{option}
+    try them    {program} webhooks list{option}
+                {program} webhooks test billing{option}
+                {program} webhooks replay billing --since 1m{option}
 
   Ctrl-C ends it. What the stream says now:
 """

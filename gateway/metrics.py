@@ -52,8 +52,13 @@ class Metrics:
         self.delivery_duration = histogram("delivery_duration_seconds", "Duration of webhook attempts", _SLOW)
         self.deliveries_pending = gauge("deliveries_pending", "Deliveries waiting or in flight", "endpoint")
         self.deliveries_dead = gauge("deliveries_dead", "Dead letters", "endpoint")
+        self.delivery_lag = gauge("delivery_lag_events", "Events that the log has for it to look at", "endpoint")
         self.log_append = histogram("log_append_seconds", "From handing a batch to the log to its commit", _FAST)
         self.relay_latency = histogram("relay_latency_seconds", "Upstream frame read to handed to subscribers", _FAST)
+        self.config_reloads = counter("config_reloads_total", "Configuration read again, by what came of it", "outcome")
+        self.config_loaded = gauge(
+            "config_last_reload_success_timestamp_seconds", "When the configuration was last read and followed"
+        )
 
     def exposition(self) -> bytes:
         """The Prometheus text format."""

@@ -37,8 +37,16 @@ class Notifier:
         """Seconds between two signs of life; None: nobody waits for them."""
 
     def ready(self) -> None:
-        """The service is up."""
+        """The service is up, or is done with reloading."""
         self._send("READY=1")
+
+    def reloading(self, now: float) -> None:
+        """The service reads its configuration again; `ready` says that it is done.
+
+        Args:
+            now: seconds on the clock of the machine that never goes back.
+        """
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={int(now * 1e6)}")
 
     def stopping(self) -> None:
         """The service shuts down."""

@@ -126,6 +126,9 @@ The file is YAML 1.2. Unknown and duplicate keys are errors. An empty file is va
 Where `VAR` is not set and `VAR_FILE` is, `${VAR}` is the content of the file that `VAR_FILE` names, as container platforms
 hand over secrets. To set both is an error. Inside of `{ }` and `[ ]` such text needs quotes.
 
+A running gateway reads the file again on SIGHUP: `webhooks`, `log` and `auth` (but for its `mode`) are followed at once, every
+other key that differs is named in the log and waits for a restart ([operations](operations.md#changing-the-configuration)).
+
 A **length of time** is a number of seconds, or a number with a unit: `500ms`, `90s`, `15m`, `12h`, `7d`.
 
 Editors that speak YAML check the file while it is written, given this first line beside a copy of

@@ -7,6 +7,7 @@ logs what. Fields are named constants of the caller; payloads are shown at level
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import math
@@ -14,7 +15,7 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import FrameType
 from typing import Any, Final, TextIO
 
@@ -67,23 +68,38 @@ _ONE_LINE: Final = _VISIBLE | {0x0A: "\\n"}
 
 
 class Scrubber:
-    """The one structlog processor that keeps secrets out of logs."""
+    """The one structlog processor that keeps secrets out of logs.
+
+    Any number of secrets may be known, so neither learning one nor looking at a text may cost more for each of them: a secret
+    is looked for only in a text that has a certain short piece of it.
+    """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._secrets: set[str] = set()
-        self._known: re.Pattern[str] | None = None
+        self._by_piece: dict[str, list[str]] = {}
+        self._plain: list[str] = []  # those without such a piece are looked for in every text
         self.add(*secrets)
 
     def add(self, *secrets: str) -> None:
         """From now on these are masked as well, in every form that a URL, JSON or a `repr` gives them."""
-        self._secrets.update(secret for secret in secrets if len(secret) >= MIN_SECRET)
-        longest_first = sorted(self._secrets, key=len, reverse=True)
-        self._known = re.compile("|".join(map(_any_form, longest_first))) if longest_first else None
+        for secret in secrets:
+            if len(secret) >= MIN_SECRET and secret not in self._secrets:
+                self._secrets.add(secret)
+                self._bucket(secret).append(secret)
+
+    def _bucket(self, secret: str) -> list[str]:
+        """Where a secret is kept: by that one of its pieces which the fewest others are kept by, for many begin alike."""
+        pieces = [piece for piece in _pieces(secret) if piece.isascii() and piece.isalnum()]
+        if not pieces:
+            return self._plain
+        piece = min(pieces, key=lambda piece: len(self._by_piece.get(piece, ())))
+        return self._by_piece.setdefault(piece, [])
 
     def text(self, text: str) -> str:
         """A text without secrets."""
-        if self._known is not None:
-            text = self._known.sub(MASK, text)
+        found = {secret for piece in _pieces(text) for secret in self._by_piece.get(piece, ())}
+        for secret in sorted(found.union(self._plain), key=len, reverse=True):
+            text = _any_form(secret).sub(MASK, text)
         for pattern, replacement in _LIKELY:
             text = pattern.sub(replacement, text)
         return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}... ({len(text)} characters)"
@@ -122,9 +138,15 @@ class Scrubber:
         return self._value(repr(value))
 
 
-def _any_form(secret: str) -> str:
+def _pieces(text: str) -> Iterator[str]:
+    """Everything of the length of the shortest secret that is in a text. Letters and digits are the same in every form."""
+    return (text[at : at + MIN_SECRET] for at in range(len(text) - MIN_SECRET + 1))
+
+
+@functools.lru_cache(maxsize=256)
+def _any_form(secret: str) -> re.Pattern[str]:
     """A pattern of a secret as it is, percent-encoded (whichever characters a library chooses to), or escaped."""
-    return "".join(char if char.isalnum() and char.isascii() else _any_form_of(char) for char in secret)
+    return re.compile("".join(char if char.isalnum() and char.isascii() else _any_form_of(char) for char in secret))
 
 
 def _any_form_of(char: str) -> str:
@@ -202,6 +224,7 @@ class _Logger:
 
 
 _scrubber = Scrubber()
+_stream: TextIO = sys.stdout
 
 
 def conceal(*secrets: str) -> None:
@@ -225,9 +248,14 @@ def configure(
         secrets: what must never be seen; see `Scrubber`.
         stream: where lines go; standard output by default.
     """
-    global _scrubber
-    _scrubber = Scrubber(secrets)
-    output = Output(stream or sys.stdout)
+    global _scrubber, _stream
+    _scrubber, _stream = Scrubber(secrets), stream or sys.stdout
+    reconfigure(level, format)
+
+
+def reconfigure(level: str, format: str) -> None:
+    """From now on lines are of another level and format. What is masked and where they go stays as it is."""
+    output = Output(_stream)
     number = logging.getLevelNamesMapping()[level.upper()]
     chain: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -236,7 +264,7 @@ def configure(
         structlog.processors.StackInfoRenderer(),
         structlog.processors.format_exc_info,
         _scrubber,
-        *_renderer(format, stream or sys.stdout),
+        *_renderer(format, _stream),
     ]
     structlog.configure(
         processors=[structlog.processors.add_log_level, _name_logger, *chain],

@@ -95,6 +95,8 @@ def _wording(error: ErrorDetails) -> str:
         return "must be text; put it in quotes" if isinstance(error["input"], (int, float)) else "must be text"
     if kind in ("string_too_short", "too_short") and error["ctx"]["min_length"] == 1:
         return "must not be empty"
+    if kind == "too_long" and "max_length" in error["ctx"]:
+        return f"must have at most {error['ctx']['max_length']} items"
     text = text.removeprefix("Value error, ").partition(", unable to")[0]
     return text.replace("Input should", "must").replace("should have", "must have")
 

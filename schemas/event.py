@@ -194,6 +194,10 @@ class WebhookData(Model):
     endpoint: Text = Field(description="name of the endpoint")
     by: str | None = Field(default=None, description="who asked for it; mainstem: nobody")
     changed: list[str] | None = Field(default=None, description="webhook.updated: the settings that differ now")
+    pending: int | None = Field(
+        default=None, description="webhook.deleted, by the configuration: deliveries that were pending"
+    )
+    dead: int | None = Field(default=None, description="webhook.deleted, by the configuration: dead letters")
     reason: str | None = Field(default=None, description="webhook.disabled: why")
     failing_since: Timestamp | None = Field(default=None, description="webhook.disabled: since when everything failed")
     last_error: str | None = Field(default=None, description="webhook.disabled: of the latest failed attempt")

@@ -121,6 +121,7 @@ class EndpointHealth(Model):
     in_flight: int
     dead: int = Field(description="dead letters")
     position: Sequence = Field(description="everything up to there is settled, or has a delivery")
+    lag: int = Field(description="events that the log has behind the last one that was looked at")
     last_error: str | None
     last_error_at: Timestamp | None
     last_delivered_at: Timestamp | None
@@ -178,7 +179,7 @@ class Attempt(Model):
 
     at: Timestamp
     status: int | None = Field(description="HTTP status; null where there was no answer")
-    duration_ms: float
+    duration_ms: float | None = Field(description="null where nothing was sent: the entry says why the delivery ended")
     error: str | None = Field(description="in words; null where it was delivered")
     response: str | None = Field(description="the beginning of the answer's body")
 

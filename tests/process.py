@@ -44,11 +44,11 @@ class Process:
         async with self._news:
             self._news.notify_all()
 
-    async def logged(self, event: str, timeout: float = 30) -> dict[str, Any]:
-        """The first log line of an event, once there is one."""
+    async def logged(self, event: str, timeout: float = 30, *, after: int = 0) -> dict[str, Any]:
+        """The first log line of an event, `after` so many lines, once there is one."""
 
         def found() -> dict[str, Any] | None:
-            return next((line for line in self.lines if line["event"] == event), None)
+            return next((line for line in self.lines[after:] if line["event"] == event), None)
 
         async with asyncio.timeout(timeout), self._news:
             await self._news.wait_for(lambda: found() is not None or self._reader.done())

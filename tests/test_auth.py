@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 
 from gateway.access import Grant
 from gateway.errors import Refused
-from gateway.http.auth import Authenticator, StaticToken, token_of
+from gateway.http.auth import Authenticator, Door, StaticToken, token_of
 from schemas.filter import Filter
 
 SECRET = "a-shared-secret-of-more-than-32-bytes"
@@ -297,3 +297,50 @@ def test_token_of(headers: dict[str, str], path: str, token: str | None) -> None
 def test_the_held_clock_is_in_the_past() -> None:
     """These tests do not pass by accident of the machine's clock."""
     assert time.time() > 1_000_100
+
+
+async def test_rules_that_are_replaced() -> None:
+    """From one request to the next; a token that is being judged meanwhile is judged again by the new ones."""
+    admin = Grant(holder="a", scopes=frozenset({"admin"}))
+    door = Door(by_secret(tokens=[StaticToken("one", admin)]))
+    assert await door.authenticate("one") == admin
+    assert (await door.authenticate(mint())).holder == "jwt:alice"
+    door.authenticator = Authenticator(
+        mode="jwt", clock=HeldClock(), secret="x" * 32, algorithms=["HS256"], tokens=[StaticToken("two", admin)]
+    )
+    assert await door.authenticate("two") == admin
+    for token in ("one", mint()):
+        with pytest.raises(Refused) as caught:
+            await door.authenticate(token)
+        assert caught.value.code == "bad_token"
+    issuer = Issuer()
+    private = issuer.add("one")
+    door.authenticator, _ = issuer.authenticator()
+    judging = asyncio.create_task(door.authenticate(mint(private, "ES256", {"kid": "one"})))
+    while not issuer.fetches:
+        await asyncio.sleep(0)
+    door.authenticator = by_secret()
+    with pytest.raises(Refused) as caught:
+        await judging
+    assert caught.value.code == "bad_token"
+
+
+async def test_published_keys_outlive_other_rules() -> None:
+    """An issuer that does not answer at that moment locks nobody out; another URL is another issuer."""
+    issuer = Issuer()
+    private = issuer.add("one")
+    before, clock = issuer.authenticator()
+    token = mint(private, "ES256", {"kid": "one"})
+    await before.authenticate(token)
+    issuer.failing = OSError("x")
+    rules: dict[str, Any] = {"mode": "jwt", "clock": clock, "algorithms": ["ES256"], "former": before}
+    same = Authenticator(**rules, jwks_url="https://issuer/keys", http_get=issuer.get, audience="x")
+    assert (await refusal(same, token)).code == "bad_token"
+    assert await same.authenticate(mint(private, "ES256", {"kid": "one"}, aud="x"))
+    assert issuer.fetches == 1
+
+    async def down(url: str) -> bytes:
+        raise OSError(url)
+
+    other = Authenticator(**rules, jwks_url="https://other/keys", http_get=down)
+    assert (await refusal(other, token)).code == "keys_unavailable"

@@ -107,6 +107,14 @@ class TestCheck:
         result = invoke("check", "-c", "config.yaml")
         assert (result.exit_code, result.stdout, result.stderr) == (0, "config.yaml: ok: 1 source, 0 webhooks\n", "")
 
+    def test_says_what_is_doubtful(self, invoke) -> None:
+        """A filter that matches nothing is no error, but hardly what is meant."""
+        hook = "{name: h, url: 'https://example.com/', secret: whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=, source: b}"
+        write(f"sources: [{{name: a, adapter: triverse, url: 'ws://h', token: t}}]\nwebhooks: [{hook}]")
+        result = invoke("check", "-c", "config.yaml")
+        assert (result.exit_code, result.stdout) == (0, "config.yaml: ok: 1 source, 1 webhook\n")
+        assert result.stderr == "config.yaml: warning: webhooks[0].source: there is no source 'b'; known: a\n"
+
     def test_says_what_is_wrong(self, invoke) -> None:
         """One problem a line on stderr, exit code 2, no traceback, no secret."""
         write(BAD)
@@ -141,7 +149,7 @@ class TestRun:
         """With the settings of the file; its exit code is ours; logs are on before it starts."""
         seen = []
 
-        async def run(settings: config.Settings) -> int:
+        async def run(settings: config.Settings, load: Any) -> int:
             seen.append(settings)
             structlog.get_logger("test").info("started", text="canary-token")
             return code
@@ -153,6 +161,32 @@ class TestRun:
         assert seen[0].server.port == 0
         line = json.loads(result.stdout)
         assert (line["event"], line["text"]) == ("started", "***")
+
+    def test_the_file_is_read_again(self, invoke, program) -> None:
+        """As it is then; a pipe has nothing any more, which would be a valid configuration."""
+        levels, told = [], []
+
+        async def run(settings: config.Settings, load: Any) -> int:
+            for text in ("log: {level: debug}", ""):
+                write(text)
+                levels.append(load().log.level)
+            path = Path("config.yaml")
+            path.unlink()
+            for replace in (lambda: None, lambda: os.mkfifo(path)):
+                replace()
+                with pytest.raises(ConfigError) as caught:
+                    load()
+                told.append(str(caught.value))
+            return 0
+
+        program("app", run)
+        write("log: {level: error}")
+        assert invoke("run").exit_code == 0
+        assert levels == ["debug", "info"]
+        assert told == [
+            "config.yaml: cannot be read: No such file or directory",
+            "config.yaml: is not a regular file, so it cannot be read again",
+        ]
 
     def test_bad_file(self, invoke, program) -> None:
         """The message and the code of `check`, before anything is started."""
@@ -183,7 +217,7 @@ class TestRun:
     def test_failure_is_one_line(self, invoke, program, error: Exception, code: int, message: str) -> None:
         """What the operator can do something about comes without a traceback, from inside task groups, too."""
 
-        async def run(settings: config.Settings) -> int:
+        async def run(settings: config.Settings, load: Any) -> int:
             raise error
 
         program("app", run)
@@ -194,7 +228,7 @@ class TestRun:
     def test_crash_is_logged_without_secrets(self, invoke, program) -> None:
         """A mistake of ours has its traceback in the log, scrubbed, and exit code 1."""
 
-        async def run(settings: config.Settings) -> int:
+        async def run(settings: config.Settings, load: Any) -> int:
             raise RuntimeError("wss://h/?token=canary-token")
 
         program("app", run)
@@ -209,7 +243,7 @@ class TestRun:
         """Cancelled work cleans up after itself, and that is the end of it."""
         ended = []
 
-        async def run(settings: config.Settings) -> int:
+        async def run(settings: config.Settings, load: Any) -> int:
             os.kill(os.getpid(), signal.SIGINT)
             try:
                 await asyncio.Event().wait()
@@ -226,7 +260,7 @@ class TestRun:
         """uvloop where it is installed."""
         loops = []
 
-        async def run(settings: config.Settings) -> int:
+        async def run(settings: config.Settings, load: Any) -> int:
             loops.append(type(asyncio.get_running_loop()).__module__)
             return 0
 
@@ -239,7 +273,7 @@ class TestRun:
         """Where uvloop is not installed."""
         loops = []
 
-        async def run(settings: config.Settings) -> int:
+        async def run(settings: config.Settings, load: Any) -> int:
             loops.append(type(asyncio.get_running_loop()).__module__)
             return 0
 

@@ -138,11 +138,11 @@ class TestEndpoints:
         """Says so; for programs it is an empty list."""
         world.webhooks.views.clear()
         assert outcome(hooks("list")) == (0, "There are no endpoints.\n", "")
-        assert outcome(hooks("list", "--json")) == (0, "[]\n", "")
+        assert outcome(hooks("list", "--json")) == (0, table.as_json({"items": [], "next": None}) + "\n", "")
 
     def test_list_for_programs(self, hooks) -> None:
         """The items of the API."""
-        assert [item["name"] for item in json.loads(hooks("list", "--json").stdout)] == ["archive", "billing"]
+        assert [item["name"] for item in json.loads(hooks("list", "--json").stdout)["items"]] == ["archive", "billing"]
 
     def test_show(self, hooks) -> None:
         """Settings and health, a line each; for programs what the API says."""
@@ -202,12 +202,25 @@ class TestEndpoints:
         assert message in usage(hooks("create", "fresh", "https://example.com/h", *arguments))
         assert message in usage(hooks("change", "billing", *arguments))
 
-    def test_settings_that_are_wrong(self, hooks) -> None:
-        """What the gateway says of each field, exit code 1."""
-        code, out, error = outcome(hooks("create", "a b", "ftp://canary", "timeout=0"))
+    def test_settings_that_are_wrong(self, hooks, world: World) -> None:
+        """Each field that no gateway takes, exit code 2, before one is asked; no value is repeated. What only the gateway can
+        tell, it tells: exit code 1."""
+        said = usage(hooks("create", "a b", "ftp://canary", "timeout=0", "tpye=x", "retry_schedule=1,b"))
+        for name in ("name: ", "url: ", "timeout: ", "tpye: unknown key; did you mean 'type'?", "retry_schedule[1]: "):
+            assert name in said
+        assert "canary" not in said
+        said = usage(hooks("change", "billing", f"retry_schedule={','.join('1' * 33)}"))
+        assert said == "retry_schedule: must be a list of at most 32 numbers"
+        assert world.webhooks.calls == []
+        code, out, error = outcome(hooks("change", "billing", "url=http://127.0.0.1/canary"))
         assert (code, out) == (1, "")
-        for name in ("name: ", "url: ", "timeout: "):
-            assert name in error
+        assert "url: the host is refused" in error
+
+    @pytest.mark.parametrize(("given", "delays"), [("0.2,0.5", (0.2, 0.5)), ("7", (7,)), ("[1, 2]", (1, 2))])
+    def test_schedule(self, hooks, world: World, given: str, delays: tuple[float, ...]) -> None:
+        """A list of numbers like the lists of words."""
+        hooks("create", "fresh", "https://example.com/h", f"retry_schedule={given}")
+        assert world.webhooks.get("fresh").config.retry_schedule == delays
 
     def test_change(self, hooks, world: World) -> None:
         """Answers with what it is now."""
@@ -329,13 +342,23 @@ class TestDeliveries:
             "billing.5  dead           2  task.succeeded  studio/t1  -                     timeout, 12 ms",
         ]
 
+    def test_an_end_that_no_attempt_brought_about_is_no_try(self, hooks, world: World) -> None:
+        """Dead because the endpoint was disabled: why is shown, and that nothing was sent."""
+        ended = attempt(None, "the endpoint is disabled") | {"duration_ms": None}
+        world.webhooks.deliver(delivery(5, "dead", ended), delivery(4, "dead", attempt(), ended))
+        assert hooks("deliveries", "billing").stdout.splitlines()[1:] == [
+            "billing.5  dead       0  task.succeeded  studio/t1  -             the endpoint is disabled",
+            "billing.4  dead       1  task.succeeded  studio/t1  -             the endpoint is disabled",
+        ]
+
     def test_as_many_as_asked_for(self, hooks, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """Page by page, and no more."""
         monkeypatch.setattr(webhooks, "_PAGE", 2)
         world.webhooks.deliver(*(delivery(number, "delivered") for number in range(1, 9)))
         for limit, count in ((1, 1), (2, 2), (5, 5), (50, 8)):
-            items = json.loads(hooks("deliveries", "billing", "--limit", str(limit), "--json").stdout)
-            assert [item["id"] for item in items] == [f"billing.{number}" for number in range(8, 8 - count, -1)]
+            answer = json.loads(hooks("deliveries", "billing", "--limit", str(limit), "--json").stdout)
+            wanted = [f"billing.{number}" for number in range(8, 8 - count, -1)]
+            assert ([item["id"] for item in answer["items"]], answer["next"] is None) == (wanted, count == 8)
 
     def test_by_state(self, hooks, world: World) -> None:
         """Only those, and a word where there are none."""

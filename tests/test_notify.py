@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -48,8 +49,11 @@ def test_it_says_what_happens(manager: socket.socket) -> None:
     """One message each, in the words of sd_notify(3)."""
     notifier = Notifier({"NOTIFY_SOCKET": manager.getsockname()})
     notifier.ready()
+    notifier.reloading(1234.5678901)
     notifier.stopping()
-    assert [manager.recv(100), manager.recv(100)] == [b"READY=1", b"STOPPING=1"]
+    assert [manager.recv(100) for _ in range(3)] == [
+        b"READY=1", b"RELOADING=1\nMONOTONIC_USEC=1234567890", b"STOPPING=1",
+    ]  # fmt: skip
 
 
 def test_the_abstract_namespace() -> None:
@@ -120,7 +124,8 @@ async def test_signs_of_life(manager: socket.socket) -> None:
 
 
 async def test_a_started_gateway(manager: socket.socket, tmp_path: Path) -> None:
-    """Ready once it listens, alive after that, stopping when it is told to."""
+    """Ready once it listens, alive after that, reloading when it is told to and ready again, valid or not; stopping at the
+    end."""
     config = tmp_path / "config.yaml"
     config.write_text("server: {port: 0}\n")
     environ: dict[str, Any] = {**os.environ, "NOTIFY_SOCKET": manager.getsockname(), "WATCHDOG_USEC": "200000"}
@@ -132,9 +137,22 @@ async def test_a_started_gateway(manager: socket.socket, tmp_path: Path) -> None
 
         assert await heard() == b"READY=1"
         assert [await heard(), await heard()] == [b"WATCHDOG=1"] * 2
+
+        async def next_but_life() -> bytes:
+            while (message := await heard()) == b"WATCHDOG=1":
+                pass
+            return message
+
+        for text in ("server: {port: 0}\nlog: {level: warning}\n", "serve: {}\n"):
+            before = time.monotonic_ns() // 1000
+            config.write_text(text)
+            process.signal(signal.SIGHUP)
+            first, _, moment = (await next_but_life()).decode().partition("\nMONOTONIC_USEC=")
+            assert first == "RELOADING=1"
+            assert before <= int(moment) <= time.monotonic_ns() // 1000
+            assert await next_but_life() == b"READY=1"
         process.signal(signal.SIGTERM)
-        while (message := await heard()) != b"STOPPING=1":
-            assert message == b"WATCHDOG=1"
+        assert await next_but_life() == b"STOPPING=1"
         assert await process.ended() == 0
     finally:
         await process.kill()

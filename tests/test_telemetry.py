@@ -53,6 +53,26 @@ def lines(stream: io.StringIO) -> Lines:
     return lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
+class TestChanged:
+    def test_level_and_format(self, stream: io.StringIO, lines: Lines) -> None:
+        """Of loggers that are there already, and of libraries; where lines go and what is masked stays."""
+        telemetry.configure("info", "console", ["canary-1"], stream)
+        telemetry.conceal("canary-2")
+        log, library = structlog.get_logger("gateway.x"), logging.getLogger("some.library")
+        telemetry.reconfigure("debug", "json")
+        log.debug("one", text="canary-1")
+        library.debug("two canary-2")
+        telemetry.reconfigure("warning", "json")
+        log.info("three")
+        library.info("four")
+        log.warning("five")
+        assert [(line["event"], line.get("text")) for line in lines()] == [
+            ("one", "***"),
+            ("two ***", None),
+            ("five", None),
+        ]
+
+
 class TestShape:
     def test_json(self, stream: io.StringIO, lines: Lines) -> None:
         """One object a line: time in RFC 3339 UTC, level, event, the module that logs, fields."""
@@ -264,6 +284,31 @@ class TestScrubbing:
         structlog.get_logger().info("x", text="canary-12 canary-1")
         assert lines()[0]["text"] == f"{MASK} {MASK}"
         assert telemetry.scrub("canary-1") == MASK
+
+    def test_a_secret_costs_nothing_until_it_is_seen(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A thousand endpoints, each with a secret and a header, make neither a text nor the next secret more work."""
+        looked_for: list[str] = []
+        any_form = telemetry._any_form
+
+        def counted(secret: str) -> object:
+            looked_for.append(secret)
+            return any_form(secret)
+
+        monkeypatch.setattr(telemetry, "_any_form", counted)
+        scrubber = Scrubber()
+        for number in range(1000):
+            scrubber.add(f"Bearer key-{number:04}-of-many", f"{number:04}-=/")
+        assert looked_for == []
+        assert scrubber.text("Bearer of nothing, a key to many") == "Bearer of nothing, a key to many"
+        assert len(looked_for) <= 10
+        looked_for.clear()
+        assert scrubber.text("sent Bearer+key-0456-of-many and 0789-%3d/") == f"sent {MASK} and {MASK}"
+        assert len(looked_for) <= 10
+
+    def test_secrets_that_begin_and_end_within_words(self) -> None:
+        """What stands directly before and behind a secret hides it no more than what is in it."""
+        for secret in ("abcd", "+ab+cd+", "é-é-é-", "ab=cdef"):
+            assert Scrubber([secret]).text(f"x{secret}y{secret}") == f"x{MASK}y{MASK}"
 
     def test_short_secrets_leave_words_alone(self) -> None:
         """A secret of one letter cannot be hidden, and must not make logs unreadable."""

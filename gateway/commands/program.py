@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.errors import MainstemError
+from gateway.errors import ConfigError, MainstemError
 
 if TYPE_CHECKING:
     from gateway.config import Settings
@@ -37,6 +37,17 @@ def load(path: Path) -> Settings:
     from gateway import config
 
     return config.load(path)
+
+
+def load_again(path: Path) -> Settings:
+    """The configuration in a file that was read before.
+
+    Raises:
+        ConfigError: it is not valid, or is a pipe, in which there is nothing any more.
+    """
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"{path}: is not a regular file, so it cannot be read again")
+    return load(path)
 
 
 def execute(work: Callable[[], Coroutine[Any, Any, int]]) -> int:

@@ -19,9 +19,12 @@ import click
 
 from gateway.commands import table
 from gateway.commands.remote import Failed, Remote, connected, segment
+from gateway.errors import Invalid
 
 #: Settings that are lists of words: given as in the query of the stream, separated by commas.
 _WORDS = ("source", "task", "kind", "status", "type")
+#: The setting that is a list of numbers, given the same way.
+_DELAYS = "retry_schedule"
 #: Seconds between two looks at a delivery that is awaited.
 _LOOK = 0.2
 #: Deliveries asked for at a time: the most that the API gives.
@@ -48,9 +51,10 @@ def webhooks() -> None:
 @_gateway
 def list_(gateway: Remote, as_json: bool) -> None:
     """Every endpoint and how it is doing."""
-    items = gateway.ask("GET", "/v1/webhooks")["items"]
+    answer = gateway.ask("GET", "/v1/webhooks")
+    items = answer["items"]
     if as_json:
-        click.echo(table.as_json(items))
+        click.echo(table.as_json(answer))
     elif not items:
         click.echo("There are no endpoints.")
     else:
@@ -100,6 +104,7 @@ def create(
     mainstem webhooks create billing https://billing.example.com/hooks type=task.succeeded,task.failed
     """
     wanted = _read(settings_file) | _parse(settings) | {"name": name, "url": url}
+    _check({}, wanted)
     endpoint = gateway.ask("POST", "/v1/webhooks", wanted)
     if as_json:
         click.echo(table.as_json(endpoint))
@@ -124,6 +129,8 @@ def change(gateway: Remote, name: str, settings: Sequence[str], settings_file: T
     wanted = _read(settings_file) | _parse(settings)
     if not wanted:
         raise click.UsageError("say what to change: SETTING=VALUE")
+    # which URL is allowed may depend on settings that only the gateway knows
+    _check({"name": name, "url": "https://example.com/", "allow_private": True, "allow_http": True}, wanted)
     _show(gateway.ask("PATCH", _path(name), wanted), as_json)
 
 
@@ -195,7 +202,7 @@ def deliveries(gateway: Remote, name: str, state: str | None, limit: int, as_jso
         items += page["items"]
         cursor = page["next"]
     if as_json:
-        click.echo(table.as_json(items))
+        click.echo(table.as_json({"items": items, "next": cursor}))
     elif not items:
         click.echo("There are none.")
     else:
@@ -207,7 +214,8 @@ def _delivery_row(item: Mapping[str, Any]) -> Sequence[object]:
     attempts = item["attempts"]
     outcome = _attempt(attempts[-1]) if attempts else None
     due = table.moment(item["next_attempt_at"])
-    return item["id"], item["state"], len(attempts), item["type"], item["task"], due, outcome
+    tries = sum(attempt["duration_ms"] is not None for attempt in attempts)
+    return item["id"], item["state"], tries, item["type"], item["task"], due, outcome
 
 
 @webhooks.command()
@@ -318,15 +326,39 @@ def _parse(settings: Sequence[str]) -> dict[str, Any]:
             raise click.UsageError("settings are given as SETTING=VALUE")
         if name in ("secret", "headers"):
             raise click.UsageError(f"{name}: arguments can be seen by others on the machine: use --settings-file")
-        found[name] = _value(value, words=name in _WORDS)
+        found[name] = _value(name, value)
     return found
 
 
-def _value(given: str, *, words: bool) -> Any:
-    value: Any = given
+def _value(name: str, given: str) -> Any:
+    value = _json_or_text(given)
+    if value is None or isinstance(value, list):
+        return value
+    if name in _WORDS:
+        return given.split(",")
+    return [_json_or_text(delay) for delay in given.split(",")] if name == _DELAYS else value
+
+
+def _json_or_text(given: str) -> Any:
     with contextlib.suppress(ValueError):
-        value = json.loads(given)
-    return given.split(",") if words and not (value is None or isinstance(value, list)) else value
+        return json.loads(given)
+    return given
+
+
+def _check(known: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Refuses settings that no gateway takes, before one is asked.
+
+    Args:
+        known: stands for what there is already.
+        wanted: a merge patch for it.
+    """
+    from gateway.webhooks import record, signing
+
+    some = {"secret": signing.encode_secret(bytes(signing.KEY_BYTES[0]))}
+    try:
+        record.validated(some | record.merge(known, wanted))
+    except Invalid as error:
+        raise click.UsageError("; ".join(f"{field}: {text}" for field, text in error.errors.items())) from None
 
 
 def _read(file: TextIO | None) -> dict[str, Any]:

@@ -90,11 +90,13 @@ class Authenticator:
         issuer: str | None = None,
         tokens: Sequence[StaticToken] = (),
         http_get: HttpGet | None = None,
+        former: Authenticator | None = None,
     ) -> None:
         """Args:
         mode: `none` grants everything to everybody.
         algorithms: the accepted ones, which must fit the kind of key; the configuration sees to that.
         http_get: fetches the body of a URL, for `jwks_url`; raises OSError or TimeoutError where it cannot.
+        former: the one that this one replaces; the keys that it has fetched go on being used where the URL is the same.
         """
         self._open = mode == "none"
         self._clock = clock
@@ -104,9 +106,11 @@ class Authenticator:
         self._jws = jwt.PyJWS(algorithms=list(algorithms))
         self._algorithms = list(algorithms)
         self._key = secret.encode() if secret is not None else public_key
-        self._published = (
-            PublishedKeys(jwks_url, http_get, clock) if jwks_url is not None and http_get is not None else None
-        )
+        self._published: PublishedKeys | None = None
+        if jwks_url is not None and http_get is not None:
+            known = former._published if former is not None else None
+            same = known is not None and known.url == jwks_url
+            self._published = known if same else PublishedKeys(jwks_url, http_get, clock)
 
     async def authenticate(self, token: str | None) -> Grant:
         """What the holder of a token may do.
@@ -183,6 +187,25 @@ class Authenticator:
         )
 
 
+class Door:
+    """Where tokens are shown: asks the authenticator of the moment, which may be replaced by one with other rules.
+
+    A token that was shown before that and judged after it is judged by the new one, so that nothing slips in between.
+    """
+
+    def __init__(self, authenticator: Authenticator) -> None:
+        #: the one that is asked
+        self.authenticator = authenticator
+
+    async def authenticate(self, token: str | None) -> Grant:
+        """See `Authenticator.authenticate`."""
+        while True:
+            asked = self.authenticator
+            grant = await asked.authenticate(token)
+            if asked is self.authenticator:
+                return grant
+
+
 def _digest(token: str) -> str:
     return hashlib.blake2b(token.encode(), digest_size=8).hexdigest()
 
@@ -219,7 +242,7 @@ class PublishedKeys:
     """The keys that an issuer publishes (RFC 7517), fetched when needed and kept while it does not answer."""
 
     def __init__(self, url: str, http_get: HttpGet, clock: Clock) -> None:
-        self._url = url
+        self.url = url
         self._get = http_get
         self._clock = clock
         self._keys: list[jwt.PyJWK] = []
@@ -263,7 +286,7 @@ class PublishedKeys:
                 return  # somebody else has just tried
             self._tried = self._clock.monotonic()
             try:
-                document = msgspec.json.decode(await self._get(self._url))
+                document = msgspec.json.decode(await self._get(self.url))
                 keys = jwt.PyJWKSet.from_dict(document).keys
             except (
                 ClientError,

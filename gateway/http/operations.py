@@ -98,7 +98,7 @@ _ENDPOINT: Final = {
     "secrets": {"active": 1, "overlap_until": None, "public_key": None},
     "health": {
         "state": "delivering", "disabled": None, "failing_since": None, "breaker": "closed", "pending": 0, "in_flight": 0,
-        "dead": 0, "position": examples.SEQUENCE, "last_error": None, "last_error_at": None,
+        "dead": 0, "position": examples.SEQUENCE, "lag": 0, "last_error": None, "last_error_at": None,
         "last_delivered_at": "2026-05-27T00:08:44.402Z", "paused_until": None, "replay_upto": None,
     },
 }  # fmt: skip
@@ -321,7 +321,11 @@ OPERATIONS: Final = (
         text="For `overlap` seconds deliveries carry a signature of the old secret as well.",
         body=resources.RotateRequest, optional=True, example={"overlap": 3600},
         answers={200: Answer("The new secret.", resources.Secret, _SECRET)},
-        refusals={**_BODY, 404: _NO_HOOK},
+        refusals={
+            **_BODY,
+            404: _NO_HOOK,
+            409: "Ten secrets sign, and an overlap is kept (`too_many_secrets`): `detail` says when one is free.",
+        },
     ),
     Operation(
         method="POST", path="/v1/webhooks/{name}/replay", id="replayWebhook", tag="webhooks", scopes=_HOOKS,

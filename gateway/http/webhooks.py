@@ -136,6 +136,7 @@ class Endpoints:
 def shown(view: EndpointView) -> dict[str, Any]:
     """An endpoint as it is answered: its settings, where it comes from, how it is doing. Holds no secret."""
     settings: dict[str, Any] = view.config.model_dump(mode="json", exclude={"secret"})
+    settings["enabled"] = view.status.disabled is None  # what holds: it may have been disabled by itself
     secrets = {
         "active": view.secrets,
         "overlap_until": _time(view.overlap_until),

@@ -18,7 +18,7 @@ from schemas import stream
 #: Refusals of a token, as HTTP says them before the upgrade → as a close says them after it.
 _CLOSES = {401: stream.UNAUTHENTICATED, 403: stream.NOT_ALLOWED, 429: stream.TOO_MANY}
 
-Authenticate = Callable[[str], Awaitable[Grant]]
+Authenticate = Callable[[str | None], Awaitable[Grant]]
 #: Counts the connection among those of a holder; False where that would be too many.
 Claim = Callable[[Connection, Grant], bool]
 
@@ -33,14 +33,20 @@ class Dialogue:
         self._authenticate = authenticate
         self._claim = claim
         self._clock = clock
+        self._token: str | None = None
         self._malformed = 0
         self._most_malformed = settings.malformed
         self._subscriptions = settings.subscriptions
         self._allowance = commands.Allowance(settings.command_rate, settings.command_burst, clock.monotonic())
 
-    def greet(self, grant: Grant | None) -> None:
-        """Sends the first message, and begins the subscription of the URL where the grant is known."""
+    def greet(self, grant: Grant | None, token: str | None) -> None:
+        """Sends the first message, and begins the subscription of the URL where the grant is known.
+
+        Args:
+            token: what the grant was had for.
+        """
         connection = self._connection
+        self._token = token
         if grant is not None:
             connection.entitle(grant)
         connection.tell_opened()
@@ -134,6 +140,7 @@ class Dialogue:
         if not _may_listen(grant) or (self._ask.implicit and not may_see(grant, self._ask.wanted)):
             connection.end(stream.NOT_ALLOWED)
             return
+        self._token = token
         connection.entitle(grant)
         self._begin(grant)
 
@@ -147,12 +154,38 @@ class Dialogue:
             return
         if connection.ended:
             return
-        if not _may_listen(grant) or not all(may_see(grant, item.wanted) for item in connection.subscriptions.values()):
+        if not self._suffices(grant):
             connection.end(stream.NOT_ALLOWED)
         elif not self._claim(connection, grant):
             connection.end(stream.TOO_MANY)
         else:
+            self._token = token
             connection.entitle(grant)
+
+    async def judge(self) -> None:
+        """Tokens mean something else from now on: the connection may what its token now stands for, or ends."""
+        connection, token = self._connection, self._token
+        if connection.ended or connection.grant is None:
+            return
+        try:
+            grant = await self._authenticate(token)
+        except Refused as refusal:
+            if token == self._token:  # the client may have shown another one meanwhile
+                expired = refusal.code == "token_expired"
+                connection.end(stream.EXPIRED if expired else _CLOSES.get(refusal.status, stream.FAILURE))
+            return
+        if connection.ended or token != self._token or grant == connection.grant:
+            return
+        if not self._suffices(grant):
+            connection.end(stream.NOT_ALLOWED)
+        else:
+            self._claim(connection, grant)  # whoever is in stays in: the limit is for those who come
+            connection.entitle(grant)
+
+    def _suffices(self, grant: Grant) -> bool:
+        """Whether a grant is good for all that the connection is subscribed to."""
+        wanted = [item.wanted for item in self._connection.subscriptions.values()]
+        return _may_listen(grant) and all(may_see(grant, item) for item in wanted)
 
 
 def _may_listen(grant: Grant) -> bool:

@@ -32,6 +32,8 @@ log = structlog.get_logger()
 
 #: Seconds between two steps of a drain.
 _STEP = 0.02
+#: Connections that are judged anew between two chances for others to run.
+_JUDGED_AT_ONCE = 50
 #: Close codes that are worth a label of their own: ours, and those of RFC 6455 that clients use.
 _LABELS = frozenset({*stream.CLOSES, 1000, 1001, 1002, 1003, 1005, 1006, 1007, 1011})
 
@@ -86,7 +88,10 @@ class StreamService:
         self._permits = permits
         #: how many connections there have been
         self.admitted = 0
-        self._connections: set[Connection] = set()
+        self._connections: dict[Connection, Dialogue] = {}
+        #: how often tokens have come to mean something else
+        self._judgements = 0
+        self._judging: set[asyncio.Task[None]] = set()
         self._holders: dict[Connection, str] = {}
         self._per_holder: Counter[str] = Counter()
         self._per_address: Counter[str] = Counter()
@@ -128,12 +133,33 @@ class StreamService:
             self._sweeper.cancel()
             await asyncio.wait([self._sweeper])
             self._sweeper = None
+        judging = list(self._judging)
+        for task in judging:
+            task.cancel()
+        if judging:
+            await asyncio.wait(judging)
         self._hub.close()
 
     @property
     def connections(self) -> int:
         """How many are open."""
         return len(self._connections)
+
+    async def judge(self) -> int:
+        """Tokens mean something else from now on: every connection may what its token now stands for, or ends.
+
+        Returns:
+            How many it has ended: with 4001 where the token is refused, 4003 where it is not enough any more.
+        """
+        self._judgements += 1
+        ended = 0
+        for index, (connection, dialogue) in enumerate(list(self._connections.items())):
+            if not connection.ended:
+                await dialogue.judge()
+                ended += connection.ending is not None
+            if not index % _JUDGED_AT_ONCE:
+                await asyncio.sleep(0)
+        return ended
 
     async def _sweep(self) -> None:
         """The one timer behind deadlines, pings, heartbeats and expiry."""
@@ -158,14 +184,18 @@ class StreamService:
         self._per_address[address] += 1
         try:
             self._check_origin(request)
-            grant = await self._identify(request, websocket=socket is not None)
+            token, judgements = self._token_of(request), self._judgements
+            grant = await self._identify(token, websocket=socket is not None)
             ask = self._read_query(request, websocket=socket is not None)
             if grant is not None:
                 self._check_scope(grant, ask)
             self._check_draining()
 
             def admit(connection: Connection) -> Dialogue:
-                return self._admit(connection, grant, ask)
+                dialogue = self._admit(connection, grant, token, ask)
+                if judgements != self._judgements:  # since its token was looked at: `judge` has not seen it
+                    self._judge_late(dialogue)
+                return dialogue
 
             if socket is None:
                 return await sse.serve(request, self._around, admit, self._leave)
@@ -211,9 +241,8 @@ class StreamService:
         ):
             raise Refused(403, "origin_refused", "Pages of this Origin may not call the gateway.")
 
-    async def _identify(self, request: web.Request, *, websocket: bool) -> Grant | None:
+    async def _identify(self, token: str | None, *, websocket: bool) -> Grant | None:
         """Whose request it is; None for a WebSocket that is yet to authenticate."""
-        token = self._token_of(request)
         try:
             return _shared(await self._authenticator.authenticate(token))
         except Refused as refusal:
@@ -238,18 +267,23 @@ class StreamService:
 
     # --- bookkeeping --------------------------------------------------------------------------------------------------
 
-    def _admit(self, connection: Connection, grant: Grant | None, ask: query.Ask) -> Dialogue:
-        self._connections.add(connection)
+    def _admit(self, connection: Connection, grant: Grant | None, token: str | None, ask: query.Ask) -> Dialogue:
+        dialogue = Dialogue(connection, ask, self._authenticator.authenticate, self._claim)
+        self._connections[connection] = dialogue
         self.admitted += 1
         self._empty.clear()
         self._metrics.stream_connections.set(len(self._connections))
-        dialogue = Dialogue(connection, ask, self._authenticator.authenticate, self._claim)
         if self._draining:  # it began while this request was being upgraded
             connection.tell_opened()
             connection.end(stream.SHUTTING_DOWN)
         else:
-            dialogue.greet(grant)
+            dialogue.greet(grant, token)
         return dialogue
+
+    def _judge_late(self, dialogue: Dialogue) -> None:
+        task = asyncio.get_running_loop().create_task(dialogue.judge(), name="stream-judge")
+        self._judging.add(task)
+        task.add_done_callback(self._judging.discard)
 
     def _claim(self, connection: Connection, grant: Grant) -> bool:
         """Counts a connection among those of a holder; False where that would be too many."""
@@ -271,7 +305,7 @@ class StreamService:
 
     def _leave(self, connection: Connection, code: int) -> None:
         self._release(connection)
-        self._connections.discard(connection)
+        self._connections.pop(connection, None)
         self._metrics.stream_connections.set(len(self._connections))
         self._metrics.stream_closed.labels(str(code) if code in _LABELS else "other").inc()
         if not self._connections:

@@ -34,7 +34,12 @@ RESERVED_HEADER_PREFIXES = ("webhook-", "ce-", "content-", "proxy-", "sec-")
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}", re.ASCII)  # RFC 9110, 5.6.2
 _VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?|", re.ASCII)
+#: Fields of a filter whose values cannot have a comma in them.
+_WITHOUT_COMMAS = ("source", "status", "type")
 _URL = re.compile(r"[\x21-\x7e]+", re.ASCII)
+
+#: Delays that a schedule may have.
+MOST_DELAYS = 32
 
 Delay = Annotated[float, Field(ge=0, le=604800, allow_inf_nan=False)]
 
@@ -61,12 +66,16 @@ class EndpointConfig(BaseModel):
     type: tuple[str, ...] = Field(default=(), description='event types, exact or a prefix ending in "*"')
     headers: dict[str, SecretStr] = Field(default={}, max_length=32, description="sent with every delivery")
     retry_schedule: tuple[Delay, ...] = Field(
-        default=schedule.DEFAULT_DELAYS, max_length=32, description="seconds after each failed attempt, then it is dead"
+        default=schedule.DEFAULT_DELAYS,
+        max_length=MOST_DELAYS,
+        description="seconds after each failed attempt, then it is dead",
     )
     timeout: float = Field(
         default=15.0, gt=0, le=120, description="seconds for one attempt, the answer's body included"
     )
-    concurrency: int = Field(default=16, ge=1, le=256, description="deliveries in flight at once")
+    concurrency: int = Field(
+        default=16, ge=1, le=256, description="deliveries in flight at once; one is until its result is stored"
+    )
     rate_limit: float | None = Field(default=None, gt=0, le=100_000, description="requests a second; none: no limit")
     progress: Literal["every", "latest", "none"] = Field(
         default="every", description="every progress event, only the newest of those that wait, or none"
@@ -82,10 +91,23 @@ class EndpointConfig(BaseModel):
     @classmethod
     def _as_in_filter(cls, value: Any, info: ValidationInfo) -> Any:
         name = str(info.field_name)
+        if isinstance(value, str):
+            value = tuple(value.split(","))  # as in the query of the stream
+        elif not isinstance(value, list | tuple) or any(not isinstance(item, str) for item in value):
+            raise ValueError("must be text, or a list of texts")
+        elif name in _WITHOUT_COMMAS and any("," in item for item in value):
+            raise ValueError("a value has a comma, which none can have: make two items of it")
         try:
             return getattr(Filter.model_validate({name: value}), name)
         except ValidationError as error:
             raise ValueError(error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")) from None
+
+    @field_validator("retry_schedule", mode="before")
+    @classmethod
+    def _delays(cls, value: Any) -> Any:
+        if not isinstance(value, list | tuple) or len(value) > MOST_DELAYS:
+            raise ValueError(f"must be a list of at most {MOST_DELAYS} numbers")
+        return tuple(value)
 
     @field_validator("secret")
     @classmethod

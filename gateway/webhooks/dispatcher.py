@@ -29,12 +29,13 @@ from gateway.webhooks.status import EndpointStatus
 
 _log = structlog.get_logger("mainstem.webhooks")
 
-#: Seconds for which results gather before they are written: a commit costs about as much for one as for fifty.
-GATHER = 0.005
 #: Seconds that `close` waits for results to be stored.
 LAST_WRITE = 5.0
 #: Seconds that the removal of an endpoint waits for what is in flight.
 LAST_ATTEMPTS = 5.0
+
+#: Who changes an endpoint where the configuration file does, for the log.
+FILE = "configuration"
 
 #: Puts an event about an endpoint into the log: id, type, subject, time in seconds since 1970 (UTC), data. Returns it once it
 #: is committed, None where the log had it already.
@@ -76,6 +77,7 @@ class Dispatcher:
         self._names: Names | None = None
         self.endpoints: dict[str, Endpoint] = {}
         self._runs: dict[str, asyncio.Task[None]] = {}
+        self._changed: set[str] = set()  # endpoints that have something to be stored
         self._dirty = asyncio.Event()
         self._news = asyncio.Event()
         self._writing = asyncio.Lock()
@@ -100,35 +102,61 @@ class Dispatcher:
         positions = await self.store.positions()
         records = {name: record.decode(stored) for name, stored in (await self.store.endpoints()).items()}
         for name in sorted(positions.keys() | records.keys() | self.files.keys()):
-            kept = records.get(name, Record())
-            file = self.files.get(name)
-            changed = file is not None and _reconcile(file, kept)
-            if kept.removed or (file is None and kept.settings is None):
-                for notice in kept.notices if self._announce is not None else ():
-                    self._spawn(self._say(name, notice), f"webhook-notice {name}")
-                # The position of an endpoint that nobody has any more would keep the log from ever shrinking.
-                await self.store.forget_endpoint(name)
-                _log.info("webhook_endpoint_forgotten", endpoint=name)
-                if file is None:
-                    continue
-                kept, changed = Record(), False
-                positions.pop(name, None)
-            try:
-                config = record.effective(file, kept)
-            except Invalid as error:
-                # what an older version took and this one does not; its deliveries wait for someone to mend it
-                _log.error("webhook_endpoint_invalid", endpoint=name, problems=sorted(error.errors))
-                continue
-            conceal(*record.secrets_of(record.settings_of(config)), *(former.secret for former in kept.former))
-            if name not in positions or changed:
-                position = positions.setdefault(name, self.store.head)
-                await self.store.deliver(Deliveries(positions={name: position}, records={name: record.encode(kept)}))
-            await self._take_up(config, kept, positions[name])
+            await self._resume(name, self.files.get(name), records.get(name, Record()), positions.get(name))
         self._spawn(self._write(), "webhook-writer")
         self._spawn(self._speak(), "webhook-speaker")
         for endpoint in self.endpoints.values():
             self._run(endpoint)
         self._news.set()
+
+    async def _resume(
+        self, name: str, file: EndpointConfig | None, kept: Record, position: int | None
+    ) -> Endpoint | None:
+        """Takes up an endpoint where it was left, forgets it where nobody defines it any more; None where it is not to run.
+
+        Args:
+            file: what the configuration file says of it.
+            kept, position: what the store has.
+        """
+        if kept.removed or (file is None and kept.settings is None):
+            if kept.removed:
+                _log.info("webhook_endpoint_forgotten", endpoint=name)
+            else:
+                await self._note_removal(name, kept)
+            for notice in kept.notices if self._announce is not None else ():
+                self._spawn(self._say(name, notice), f"webhook-notice {name}")
+            # The position of an endpoint that nobody has any more would keep the log from ever shrinking.
+            await self.store.forget_endpoint(name)
+            if file is None:
+                return None
+            kept, position = Record(), None
+        overruled = file is not None and record.is_overruled(file, kept)
+        if file is not None and overruled:
+            changed = record.overrule(file, kept, self._clock.now())
+            log_overruled(name)
+            self._note(kept, "webhook.updated", {"endpoint": name, "by": FILE, "changed": changed})
+        try:
+            config = record.effective(file, kept)
+        except Invalid as error:
+            # what an older version took and this one does not; its deliveries wait for someone to mend it
+            _log.error("webhook_endpoint_invalid", endpoint=name, problems=sorted(error.errors))
+            return None
+        conceal(*record.secrets_of(record.settings_of(config)), *(former.secret for former in kept.former))
+        if position is None or overruled:
+            position = self.store.head if position is None else position
+            await self.store.deliver(Deliveries(positions={name: position}, records={name: record.encode(kept)}))
+        return await self._take_up(config, kept, position)
+
+    async def _note_removal(self, name: str, kept: Record) -> None:
+        """Says that an endpoint has left the configuration file, and what is lost with it."""
+        pending, dead = [await self.store.count_deliveries(name, state) for state in ("pending", "dead")]
+        _log.warning("webhook_endpoint_left_the_file", endpoint=name, pending=pending, dead=dead)
+        self._note(kept, "webhook.deleted", {"endpoint": name, "by": FILE, "pending": pending, "dead": dead})
+
+    def _note(self, kept: Record, kind: str, data: Mapping[str, object]) -> None:
+        notice = self.notice(kind, data)
+        if notice is not None:
+            kept.notices.append(notice)
 
     async def _take_up(self, config: EndpointConfig, kept: Record, position: int) -> Endpoint:
         assert self._names is not None
@@ -141,7 +169,7 @@ class Dispatcher:
             clock=self._clock,
             rng=self._rng,
             metrics=self._metrics,
-            changed=self._dirty.set,
+            changed=lambda: self._touch(config.name),
             broken=self._broken,
             notice=self.notice,
         )
@@ -151,6 +179,7 @@ class Dispatcher:
             await endpoint.close()
             raise
         self.endpoints[config.name] = endpoint
+        self._touch(config.name)
         return endpoint
 
     def _run(self, endpoint: Endpoint) -> None:
@@ -190,8 +219,25 @@ class Dispatcher:
         self._news.set()
         return endpoint
 
+    async def resume(self, name: str, file: EndpointConfig | None) -> Endpoint | None:
+        """Does for an endpoint that is not at work what a start does for all of them; None where it is still not.
+
+        Args:
+            file: what the configuration file says of it; None: nothing.
+
+        Raises:
+            StoreError: the store cannot be used.
+        """
+        stored = (await self.store.endpoints()).get(name)
+        kept = Record() if stored is None else record.decode(stored)
+        endpoint = await self._resume(name, file, kept, (await self.store.positions()).get(name))
+        if endpoint is not None:
+            self._run(endpoint)
+            self._news.set()
+        return endpoint
+
     async def remove(self, endpoint: Endpoint) -> None:
-        """Ends an endpoint, in bounded time, and forgets it.
+        """Ends an endpoint, in bounded time, and forgets it. Goes on where an attempt to do so failed.
 
         Raises:
             StoreError: the store cannot be used.
@@ -202,9 +248,10 @@ class Dispatcher:
         await self.flush()
         if flying:
             await asyncio.wait(flying, timeout=LAST_ATTEMPTS)
-        run = self._runs.pop(name)
-        run.cancel()
-        await asyncio.wait([run])
+        run = self._runs.pop(name, None)
+        if run is not None:
+            run.cancel()
+            await asyncio.wait([run])
         await endpoint.close()
         await self.announce()
         async with self._writing:
@@ -215,6 +262,7 @@ class Dispatcher:
             self._metrics.delivery_attempts,
             self._metrics.deliveries_pending,
             self._metrics.deliveries_dead,
+            self._metrics.delivery_lag,
         ):
             metric.remove_by_labels(labels)
 
@@ -289,9 +337,12 @@ class Dispatcher:
     async def _write(self) -> None:
         while True:
             await self._dirty.wait()
-            await asyncio.sleep(GATHER)
             self._dirty.clear()
             await self.flush()
+
+    def _touch(self, name: str) -> None:
+        self._changed.add(name)
+        self._dirty.set()
 
     async def flush(self, *, final: bool = False) -> None:
         """Stores all that there is, trying until the store takes it.
@@ -300,12 +351,19 @@ class Dispatcher:
             final: positions that moved only a little, too.
         """
         async with self._writing:
+            changed, self._changed = self._changed, set()
+            names = self.endpoints.keys() if final else changed & self.endpoints.keys()
+            endpoints = [self.endpoints[name] for name in names]
             batch = Deliveries()
-            for endpoint in self.endpoints.values():
+            for endpoint in endpoints:
                 endpoint.books.collect(batch, final=final)
             if batch.rows or batch.positions or batch.records:
-                await self._deliver(batch)
-            for endpoint in self.endpoints.values():
+                try:
+                    await self._deliver(batch)
+                except asyncio.CancelledError:
+                    self._changed |= changed
+                    raise
+            for endpoint in endpoints:
                 endpoint.saved()
 
     async def _deliver(self, batch: Deliveries) -> None:
@@ -356,12 +414,6 @@ class Dispatcher:
                 self._news.set()
 
 
-def _reconcile(file: EndpointConfig, kept: Record) -> bool:
-    """An edited file wins over what the API changed before. Returns whether the record is another one with that."""
-    stale = kept.patch is not None and kept.fingerprint != record.fingerprint(file)
-    if not stale and kept.settings is None:
-        return False
-    _log.warning("webhook_changes_dropped", endpoint=file.name, reason="the configuration file defines it anew")
-    kept.settings = kept.patch = kept.fingerprint = None
-    kept.former = []
-    return True
+def log_overruled(name: str) -> None:
+    """Says that an edited file has won over what the API changed before."""
+    _log.warning("webhook_changes_dropped", endpoint=name, reason="the configuration file defines it anew")

@@ -6,14 +6,15 @@ Must not know other endpoints, nor write to the store: the dispatcher collects w
 What survives a crash: `gateway.webhooks.ledger` has the rule. After a start an event with a pending row is tried when due,
 one with any other row is done, and what was in flight is sent again with the same id.
 
-What memory holds: The log is read only while few deliveries could be sent at once, so a slow endpoint waits in the log, not
-here. A delivery that failed, and every one behind it in its lane, gets a pending row and gives up its body; what remains
+What memory holds: The log is read only while few lanes have something to send, so a slow endpoint waits in the log, not here.
+A delivery that failed, and every one behind it in its lane, gets a pending row and gives up its body; what remains
 here of it is a few hundred bytes, and of those there are at most `WINDOW`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
@@ -43,7 +44,7 @@ from schemas import rfc3339
 
 _log = structlog.get_logger("mainstem.webhooks")
 
-#: The log is read while fewer deliveries than this could be sent without waiting for a time.
+#: The log is read while fewer lanes than this have something to send: one busy task must not hide the others.
 LOW = 256
 #: Deliveries that one endpoint may have in memory, parked ones included; then the rest waits in the log.
 WINDOW = 50_000
@@ -56,6 +57,8 @@ STORE_RETRY = 1.0
 
 GONE = "it answered 410"
 DISABLED = "the endpoint is disabled"
+#: Why it is, where `enabled` of its settings is false.
+SWITCHED_OFF = "its settings say so"
 #: State of a delivery that a newer progress event made needless (`progress: latest`) after it had a row.
 SKIPPED = "skipped"
 SUPERSEDED = "a newer progress event was sent instead"
@@ -112,7 +115,7 @@ class Endpoint:
         self._turn = asyncio.Lock()  # held while the log is read and while what is in memory is put in order anew
         self._bytes = 0
 
-        self._disabled = kept.disabled or (None if config.enabled else DISABLED)
+        self._disabled = kept.disabled or (None if config.enabled else SWITCHED_OFF)
         self._doomed: deque[Item] = deque()  # to become dead letters because the endpoint is disabled
         self._doomed_upto = 0  # what the log has up to there was pending when the endpoint was disabled
         self._enabler: str | None = None  # who wants it enabled again
@@ -120,6 +123,7 @@ class Endpoint:
         self._outcomes: dict[str, Counter] = {}  # `labels` costs more than counting
         metrics.deliveries_pending.labels(self.name).set_function(self._pending)
         metrics.deliveries_dead.labels(self.name).set_function(lambda: self.books.dead)
+        metrics.delivery_lag.labels(self.name).set_function(self._lag)
 
     # Beginning and end
 
@@ -183,8 +187,8 @@ class Endpoint:
         """What was collected from the books last is stored."""
         was_full = not self._has_room()
         self.books.saved()
+        self._launch()
         if was_full:
-            self._launch()
             self._wake.set()
 
     async def recount(self) -> None:
@@ -218,6 +222,7 @@ class Endpoint:
             in_flight=len(self._flying),
             dead=self.books.dead,
             position=self.books.ledger.position,
+            lag=self._lag(),
             last_error=health.error,
             last_error_at=health.error_at,
             last_delivered_at=health.delivered_at,
@@ -227,6 +232,9 @@ class Endpoint:
 
     def _pending(self) -> int:
         return len(self._lanes) + len(self._doomed)
+
+    def _lag(self) -> int:
+        return max(0, self._cursor.end - self.books.ledger.read)
 
     # What is asked of it
 
@@ -246,7 +254,7 @@ class Endpoint:
             self._lanes.fold(config.progress == "latest")
             self._bucket = rate.Bucket(config.rate_limit, self._clock.monotonic())
             if not config.enabled and self._disabled is None:
-                self._disabled = DISABLED
+                self._disabled = SWITCHED_OFF
                 self._doom()
             await self._client.replace(config, self.record)
         self._launch()
@@ -291,7 +299,8 @@ class Endpoint:
         return after
 
     async def retry(self, sequence: int, by: str) -> bool:
-        """Sends a delivery now, whatever became of it; what is before it in its lane still goes first.
+        """Sends a delivery now, whatever became of it; what is before it in its lane still goes first. One that is being sent
+        is left alone.
 
         Returns:
             Whether there is such a delivery.
@@ -314,15 +323,77 @@ class Endpoint:
             held = self._lanes.get(sequence)
             if row is None and held is None:
                 return False
+            if held is not None and self._lanes.is_flying(held):
+                return True
             if held is None:
                 assert row is not None
                 self._again(row, event)
-            elif not self._lanes.is_flying(held):
+            else:
                 self._lanes.hasten(held)
                 self._record(held, "pending", await self._attempts(held), self._clock.now())
             self.books.note("webhook.retried", {"by": by, "delivery": f"{self.name}.{sequence}"})
         self._launch()
         return True
+
+    async def delivery(self, sequence: int) -> DeliveryRow | None:
+        """A delivery as it is now, one that waits for its first attempt included; None: there is none.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        async with self._turn:
+            ledger = self.books.ledger
+            ledger.watch()
+            try:
+                row = await self._store.delivery(self.name, sequence)
+                return self._ahead(sequence - 1, sequence).get(sequence, row)
+            finally:
+                ledger.unwatch()
+
+    async def deliveries(
+        self, state: str | None, *, upto: int | None, limit: int
+    ) -> tuple[list[DeliveryRow], int | None]:
+        """Deliveries as they are now, newest first, those that wait for their first attempt included.
+
+        Args:
+            state: of these alone; None: all.
+            upto: none behind this position; None: from the newest on.
+            limit: at most so many.
+
+        Returns:
+            Them, and the position before which the next ones are; None: there are no more.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        async with self._turn:
+            ledger = self.books.ledger
+            ledger.watch()
+            try:
+                stored = await self._store.deliveries(self.name, state, upto=upto, limit=limit + 1, newest=True)
+                # below the last of a full page the store has more, to be looked at with the next page
+                low = stored[-1].sequence if len(stored) > limit else 0
+                ahead = self._ahead(low - 1, self._store.head if upto is None else upto)
+            finally:
+                ledger.unwatch()
+        found = [row for row in stored if row.sequence not in ahead]
+        found += [row for row in ahead.values() if state in (None, row.state)]
+        found.sort(key=lambda row: row.sequence, reverse=True)
+        if len(found) > limit:
+            return found[:limit], found[limit - 1].sequence
+        return found, low or None
+
+    def _ahead(self, after: int, upto: int) -> dict[int, DeliveryRow]:
+        """Of a part of the log, the rows that the store did not have at `Ledger.watch`, or has not because there are none:
+        deliveries that wait for their first attempt, be it the first of a replay, or are in it."""
+        rows = self.books.ledger.newer(after, upto)
+        for item in itertools.chain(self._lanes, self._doomed):
+            if not item.stored and after < item.sequence <= upto:
+                attempts = item.attempts or history.NONE
+                rows[item.sequence] = DeliveryRow(
+                    self.name, item.sequence, item.id, item.task, "pending", item.tries, None, attempts, 0.0
+                )
+        return rows
 
     async def retry_dead(self, by: str) -> int:
         """Sends all dead letters again, by and by. Returns how many there are.
@@ -358,8 +429,7 @@ class Endpoint:
             Refused: it is.
         """
         if self._disabled is not None:
-            why = "" if self._disabled == DISABLED else f": {self._disabled}"
-            raise Refused(409, "webhook_disabled", f"The endpoint is disabled{why}. Enable it first.")
+            raise Refused(409, "webhook_disabled", f"The endpoint is disabled: {self._disabled}. Enable it first.")
 
     def _again(self, row: DeliveryRow, event: LogEvent | None) -> None:
         """Makes a settled delivery pending, due now, at the beginning of its schedule; its history goes on."""
@@ -406,7 +476,7 @@ class Endpoint:
         return (
             not self._stopped
             and self._disabled is None
-            and self._lanes.runnable < LOW
+            and self._lanes.ready < LOW
             and len(self._lanes) < WINDOW
             and self._has_room()
         )
@@ -467,7 +537,7 @@ class Endpoint:
         if self._stopped or self._disabled is not None:
             return
         self._lanes.unpark(self._clock.monotonic())
-        while len(self._flying) < self.config.concurrency and (item := self._next()) is not None:
+        while (item := self._next(len(self._flying))) is not None:
             task = asyncio.create_task(self._work(item), name=f"webhook {self.name}")
             self._flying.add(task)
             task.add_done_callback(self._landed)
@@ -477,10 +547,18 @@ class Endpoint:
         if self._wants_more() and self._has_more():
             self._wake.set()
 
-    def _next(self) -> Item | None:
-        """Takes a delivery that may be sent now; None: there is none, or the alarm is set for it."""
+    def _next(self, flying: int) -> Item | None:
+        """Takes a delivery that may be sent now; None: there is none, or the alarm is set for it.
+
+        A delivery is in flight until its result is stored: no more than that is sent again after a crash.
+
+        Args:
+            flying: attempts under way.
+        """
         lanes = self._lanes
-        if self._stopped or self._disabled is not None or not lanes.has_ready or not self._has_room():
+        if self._stopped or self._disabled is not None or not lanes.ready:
+            return None
+        if flying + self.books.ledger.unsaved >= self.config.concurrency:
             return None
         now, new, breaker = self._clock.monotonic(), lanes.next_is_new, self._health.breaker
         wait = max(breaker.opens_at(new=new) - now, self._bucket.wait(now))
@@ -495,18 +573,20 @@ class Endpoint:
         """Sends one delivery after the other for as long as there is one: a task for each would cost more than its order."""
         while item is not None:
             await self._attempt(item, self.config)
-            if len(self._flying) > self.config.concurrency:
-                return
-            item = self._next()
-            if self._lanes.runnable < LOW and self._wants_more() and self._has_more():
-                self._wake.set()
+            item = self._next(len(self._flying) - 1)
+        task = asyncio.current_task()
+        assert task is not None
+        self._flying.discard(task)  # in the same step: who looks next must find its place free
+        due = self._lanes.next_due
+        if due is not None and not self._stopped:
+            self._alarm.set(due)
 
     def _landed(self, task: asyncio.Task[None]) -> None:
         self._flying.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:
             self._broken(error)
-        self._launch()
+            self._launch()
 
     async def _attempts(self, item: Item) -> bytes:
         if item.attempts is not None:

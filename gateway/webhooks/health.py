@@ -9,7 +9,7 @@ import structlog
 
 from gateway.clock import Clock
 from gateway.webhooks.books import Books
-from gateway.webhooks.breaker import Breaker
+from gateway.webhooks.breaker import LONGEST_HOLD, Breaker
 from gateway.webhooks.sender import Answer
 
 _log = structlog.get_logger("mainstem.webhooks")
@@ -35,6 +35,7 @@ class Health:
     def __init__(self, name: str, books: Books, clock: Clock) -> None:
         self._name, self._books, self._clock = name, books, clock
         self.breaker = Breaker()
+        self.breaker.held = clock.monotonic() + min(books.record.held_until - clock.now(), LONGEST_HOLD)
         self.error: str | None = None
         self.error_at: float | None = None
         self.delivered_at: float | None = None
@@ -45,6 +46,7 @@ class Health:
         """Somebody says that it is well."""
         self.breaker = Breaker()
         self._books.record.failing_since = None
+        self._books.record.held_until = 0.0
 
     def observe(self, lane: str, answer: Answer) -> None:
         """Takes note of an attempt."""
@@ -62,7 +64,12 @@ class Health:
             kept.failing_since = answer.at
             self._books.touch()
             _log.warning("webhook_endpoint_failing", endpoint=self._name, error=answer.error)
-        if self.breaker.failed(self._clock.monotonic(), lane, answer.status, answer.retry_after):
+        now, held = self._clock.monotonic(), self.breaker.held
+        opened = self.breaker.failed(now, lane, answer.status, answer.retry_after)
+        if self.breaker.held > held:  # what the receiver asked for holds after a restart, too
+            kept.held_until = self._clock.now() + self.breaker.held - now
+            self._books.touch()
+        if opened:
             _log.warning("webhook_endpoint_paused", endpoint=self._name, error=answer.error)
 
     def fails_for(self) -> float:

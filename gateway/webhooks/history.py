@@ -14,11 +14,11 @@ KEPT = 100
 
 
 class Attempt(msgspec.Struct, gc=False):
-    """An attempt as it is listed (contract, section 5)."""
+    """An attempt as it is listed (contract, section 5). An entry without a duration was none: see `end`."""
 
     at: str
     status: int | None
-    duration_ms: float
+    duration_ms: float | None
     error: str | None
     response: str | None
 
@@ -34,8 +34,8 @@ def attempt(at: float, status: int | None, duration: float, error: str | None, r
 
 
 def end(at: float, why: str) -> Attempt:
-    """An entry for an end that no attempt brought about."""
-    return attempt(at, None, 0, why, None)
+    """An entry for an end that no attempt brought about. It has no duration, which is what it is known by."""
+    return Attempt(rfc3339.render(at), None, None, why, None)
 
 
 _encode = msgspec.json.Encoder().encode

@@ -59,11 +59,6 @@ class _Lane(msgspec.Struct, eq=False):
     #: the waiting, never tried progress event that a newer one would replace
     progress: Item | None = None
 
-    @property
-    def runnable(self) -> int:
-        """How many wait without waiting for a time."""
-        return 0 if self.parked is not None else len(self.items) - self.flying
-
 
 class Lanes:
     """Deliveries by lane.
@@ -79,7 +74,6 @@ class Lanes:
         self._late: deque[str] = deque()  # lanes whose first was tried before, or asked for
         self._new: deque[str] = deque()
         self._parked: list[tuple[float, int, str]] = []  # some no longer hold: `_is_current` tells
-        self._runnable = 0
 
     def __len__(self) -> int:
         """How many deliveries there are, those in flight included."""
@@ -98,11 +92,6 @@ class Lanes:
         lane = self._lanes[item.lane]
         return lane.flying and lane.items[0] is item
 
-    @property
-    def runnable(self) -> int:
-        """How many wait in lanes that are not parked: what can be sent without waiting for a time."""
-        return self._runnable
-
     def fold(self, latest: bool) -> None:
         """From now on progress gives way to newer progress, or does not; what waits already stays."""
         self._latest = latest
@@ -119,7 +108,7 @@ class Lanes:
                 return item
         if lane is None:
             lane = self._lanes[item.lane] = _Lane(deque())
-        before, first = lane.runnable, lane.items[0] if lane.items else None
+        first = lane.items[0] if lane.items else None
         if self._latest and item.type == PROGRESS:
             lane.progress = item
             if replaced is not None:
@@ -129,7 +118,6 @@ class Lanes:
         self._insert(lane, item)
         if lane.items[0] is not first:
             self._arm(item.lane, lane)
-        self._runnable += lane.runnable - before
         return replaced
 
     def is_parked(self, key: str) -> bool:
@@ -150,14 +138,13 @@ class Lanes:
                 lane = self._lanes[entry[2]]
                 lane.parked = lane.items[0].due = None
                 lane.items[0].asked = True
-                self._runnable += lane.runnable
                 lane.queue = self._late
                 lane.queue.append(entry[2])
 
     @property
-    def has_ready(self) -> bool:
-        """Whether `take` would return a delivery."""
-        return bool(self._late or self._new)
+    def ready(self) -> int:
+        """How many lanes have a delivery that `take` would return."""
+        return len(self._late) + len(self._new)
 
     @property
     def next_is_new(self) -> bool:
@@ -170,13 +157,12 @@ class Lanes:
         End it with `settle` or `park`.
 
         Raises:
-            IndexError: there is none, as `has_ready` says.
+            IndexError: there is none, as `ready` says.
         """
         lane = self._lanes[(self._late or self._new).popleft()]
         item = lane.items[0]
         lane.queue = None
         lane.flying = True
-        self._runnable -= 1
         if lane.progress is item:
             lane.progress = None
         return item
@@ -184,7 +170,6 @@ class Lanes:
     def settle(self, item: Item) -> None:
         """A taken delivery needs no further attempt: the next of its lane is ready, or waits for its own time."""
         lane = self._lanes[item.lane]
-        before = lane.runnable
         lane.items.popleft()
         lane.flying = False
         del self._items[item.sequence]
@@ -192,27 +177,22 @@ class Lanes:
             self._arm(item.lane, lane)
         else:
             del self._lanes[item.lane]
-        self._runnable += lane.runnable - before
 
     def park(self, item: Item, until: float) -> None:
         """A taken delivery will be sent again at a time, and what is behind it in its lane waits with it."""
         lane = self._lanes[item.lane]
-        before = lane.runnable
         lane.items.popleft()
         lane.flying = False
         item.due = until
         self._insert(lane, item)
         self._arm(item.lane, lane)
-        self._runnable += lane.runnable - before
 
     def hasten(self, item: Item) -> None:
         """A delivery is due at once; what is before it in its lane still goes first."""
         lane = self._lanes[item.lane]
-        before = lane.runnable
         item.asked, item.due = True, None
         if lane.items[0] is item and not lane.flying:
             self._arm(item.lane, lane)
-        self._runnable += lane.runnable - before
 
     @property
     def next_due(self) -> float | None:
@@ -227,7 +207,6 @@ class Lanes:
         self._late.clear()
         self._new.clear()
         self._parked.clear()
-        self._runnable = 0
         for key, lane in list(self._lanes.items()):
             items, lane.items = lane.items, deque()
             lane.progress = lane.parked = lane.queue = None
@@ -240,7 +219,6 @@ class Lanes:
                 del self._lanes[key]
             elif not lane.flying:
                 self._arm(key, lane)
-            self._runnable += lane.runnable
         for item in out:
             del self._items[item.sequence]
         return sorted(out, key=lambda item: item.sequence)

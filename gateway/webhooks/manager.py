@@ -11,7 +11,7 @@ import base64
 import binascii
 import secrets
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 from weakref import WeakValueDictionary
@@ -19,15 +19,15 @@ from weakref import WeakValueDictionary
 import structlog
 
 from gateway.clock import Clock
-from gateway.errors import Invalid, Refused
+from gateway.errors import Invalid, MainstemError, Refused
 from gateway.store.api import DeliveryRow
 from gateway.telemetry import conceal
 from gateway.webhooks import history, record, signing
 from gateway.webhooks.books import Books
 from gateway.webhooks.config import EndpointConfig
 from gateway.webhooks.cursor import TEST
-from gateway.webhooks.dispatcher import Announce, Dispatcher
-from gateway.webhooks.endpoint import Endpoint
+from gateway.webhooks.dispatcher import FILE, Announce, Dispatcher, log_overruled
+from gateway.webhooks.endpoint import SWITCHED_OFF, Endpoint
 from gateway.webhooks.record import Former, Record
 from gateway.webhooks.status import EndpointStatus
 from schemas import rfc3339
@@ -70,7 +70,7 @@ class DeliveryView:
         event_type: None where the log no longer has the event.
         state: pending, delivered, dead, or skipped.
         attempts: `{at, status, duration_ms, error, response}` each, oldest first.
-        next_attempt_at: RFC 3339; None where it is settled, or waits behind another one of its task.
+        next_attempt_at: RFC 3339; None where it is settled, waits for its turn, or is being sent for the first time.
     """
 
     id: str
@@ -82,6 +82,16 @@ class DeliveryView:
     state: str
     attempts: list[dict[str, Any]]
     next_attempt_at: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """Names of the endpoints that a configuration file read again has changed, in order; `failed`: the store refused."""
+
+    added: list[str]
+    changed: list[str]
+    removed: list[str]
+    failed: list[str]
 
 
 class Manager:
@@ -133,7 +143,7 @@ class Manager:
         config = record.validated(settings)
         conceal(*record.secrets_of(settings))
         async with self._lock(config.name):
-            if config.name in self._dispatcher.endpoints:
+            if config.name in self._dispatcher.endpoints or config.name in self._dispatcher.files:
                 raise Refused(409, "webhook_exists", "There is an endpoint of that name.")
             if len(self._dispatcher.endpoints) >= MOST:
                 raise Refused(409, "too_many_webhooks", f"There are {MOST} endpoints, and may be no more.")
@@ -146,7 +156,8 @@ class Manager:
         return self._view(endpoint), made
 
     async def change(self, name: str, patch: Mapping[str, Any], by: str) -> EndpointView:
-        """Changes settings by a JSON Merge Patch (RFC 7396): null returns one to its default.
+        """Changes settings by a JSON Merge Patch (RFC 7396): null returns one to its default. Headers are patched by name, in
+        whatever case. A patch that changes nothing is no event.
 
         What is in flight ends by the old settings, what was taken in goes out; a new filter holds for the next event on.
 
@@ -160,7 +171,7 @@ class Manager:
             if patch.get("name", name) != name:
                 raise Invalid({"name": "cannot be changed"})
             await self._apply(endpoint, patch, by)
-            if patch.get("enabled") is True:
+            if "enabled" in patch and endpoint.config.enabled:
                 await endpoint.enable(by)
             await self._dispatcher.announce()
             return self._view(endpoint)
@@ -200,7 +211,7 @@ class Manager:
         """Signs with a new secret, and for a while with the old one as well.
 
         Args:
-            secret: the new one; None: one is made.
+            secret: the new one; None: one is made, of the kind of the old one.
             overlap: seconds for which the old one signs on.
 
         Returns:
@@ -208,25 +219,29 @@ class Manager:
 
         Raises:
             Invalid: the secret or the overlap is not valid.
-            Refused: there is no such endpoint.
+            Refused: there is no such endpoint, or as many secrets sign as may: an overlap that was promised is kept.
             StoreError: the store cannot be used.
         """
         if not 0 <= overlap <= LONGEST_OVERLAP:
             raise Invalid({"overlap": f"must be 0 to {LONGEST_OVERLAP:g} seconds"})
-        new = _new_secret() if secret is None else secret
-        try:
-            signing.decode_secret(new)
-        except ValueError as error:
-            raise Invalid({"secret": str(error)}) from None
+        if secret is not None:
+            try:
+                signing.decode_secret(secret)
+            except ValueError as error:
+                raise Invalid({"secret": str(error)}) from None
         async with self._lock(name):
             endpoint = self._endpoint(name)
             old, now = endpoint.config.secret.get_secret_value(), self._clock.now()
-            former = [Former(old, now + overlap)] if overlap > 0 and old != new else []
-            former += [one for one in endpoint.record.former if one.until > now and one.secret not in (old, new)]
+            new = signing.successor(old, secrets.token_bytes(SECRET_BYTES)) if secret is None else secret
+            former = [one for one in endpoint.record.former if one.until > now and one.secret not in (old, new)]
+            if overlap > 0 and old != new:
+                if len(former) >= SECRETS - 1:
+                    free = rfc3339.render(min(one.until for one in former))
+                    text = f"{SECRETS} secrets sign, and may be no more: the next overlap can begin at {free}."
+                    raise Refused(409, "too_many_secrets", text)
+                former.insert(0, Former(old, now + overlap))
             data = {"by": by, "overlap": overlap}
-            await self._apply(
-                endpoint, {"secret": new}, by, former=former[: SECRETS - 1], kind="webhook.secret_rotated", data=data
-            )
+            await self._apply(endpoint, {"secret": new}, by, former=former, kind="webhook.secret_rotated", data=data)
             await self._dispatcher.announce()
         return new
 
@@ -245,29 +260,127 @@ class Manager:
         file = self._dispatcher.files.get(endpoint.name)
         if kept.settings is None:
             assert file is not None
-            layer = record.merge(kept.patch or {}, patch, keep=True)
-            config = record.validated(record.merge(record.settings_of(file), layer))
+            filed, before = record.settings_of(file), kept.patch or {}
+            layer = record.merge(before, record.respelled(patch, filed, before), keep=True)
+            config = record.validated(record.merge(filed, layer))
         else:
-            config = record.validated(record.merge(kept.settings, patch))
+            config = record.validated(record.merge(kept.settings, record.respelled(patch, kept.settings)))
+        if data is None and config == endpoint.config:
+            return
+
+        def edit() -> None:
+            if kept.settings is None:
+                assert file is not None
+                kept.patch = layer
+                kept.fingerprint, kept.secret_fingerprint = record.fingerprint(file), record.secret_fingerprint(file)
+            else:
+                kept.settings = record.settings_of(config)
+            if former is not None:
+                kept.former = [*former]
+
+        await self._reconfigure(endpoint, config, by, edit, kind=kind, data=data)
+
+    async def _reconfigure(
+        self,
+        endpoint: Endpoint,
+        config: EndpointConfig,
+        by: str,
+        edit: Callable[[], None],
+        *,
+        kind: str = "webhook.updated",
+        data: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Has an endpoint work by other settings and says so; `edit` makes its record say them, in the same moment."""
         before, after = record.settings_of(endpoint.config), record.settings_of(config)
         conceal(*record.secrets_of(after))
-
         changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
 
         def change(books: Books) -> None:
-            if kept.settings is None:
-                assert file is not None
-                kept.patch, kept.fingerprint = layer, record.fingerprint(file)
+            edit()
+            if data is not None or changed:
+                books.note(kind, data or {"by": by, "changed": changed})
             else:
-                kept.settings = after
-            if former is not None:
-                kept.former = [*former]
-            books.note(kind, data or {"by": by, "changed": changed})
-            if endpoint.config.enabled and not config.enabled:
-                books.note("webhook.disabled", {"by": by, "reason": "its settings were changed"})
+                books.touch()
+            if endpoint.config.enabled and not config.enabled and endpoint.record.disabled is None:
+                books.note("webhook.disabled", {"by": by, "reason": SWITCHED_OFF})
 
         await endpoint.reconfigure(config, change)
         _log.info("webhook_endpoint_changed", endpoint=endpoint.name, by=by, changed=changed)
+
+    # The configuration file, read again
+
+    async def follow(self, files: Sequence[EndpointConfig]) -> Followed:
+        """Makes the endpoints of the configuration file those that it has now, by the rules of a start.
+
+        What did not change is not touched. What fails is logged and keeps nothing else from being done; called again, it is
+        tried again.
+
+        Args:
+            files: all of them; names are unique.
+        """
+        wanted = {config.name: config for config in files}
+        names = sorted(wanted.keys() | self._dispatcher.files.keys())
+        # At once: each removal may wait for what is in flight.
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._follow(name, wanted.get(name)), name=f"webhook {name}") for name in names]
+        found: dict[str | None, list[str]] = {}
+        for name, task in zip(names, tasks, strict=True):
+            found.setdefault(task.result(), []).append(name)
+        await self._dispatcher.flush()
+        return Followed(*(found.get(verdict, []) for verdict in ("added", "changed", "removed", "failed")))
+
+    async def _follow(self, name: str, file: EndpointConfig | None) -> str | None:
+        """What became of one endpoint, as a field of `Followed`; None: nothing."""
+        try:
+            async with self._lock(name):
+                return await self._follow_locked(name, file)
+        except MainstemError as error:
+            _log.error("webhook_endpoint_not_changed", endpoint=name, by=FILE, error=str(error))
+            return "failed"
+
+    async def _follow_locked(self, name: str, file: EndpointConfig | None) -> str | None:
+        dispatcher = self._dispatcher
+        endpoint = dispatcher.endpoints.get(name)
+        if endpoint is not None and endpoint.record.removed:  # by a removal that failed half-way
+            await dispatcher.remove(endpoint)
+            endpoint = None
+        verdict = None
+        if endpoint is None:
+            endpoint = await dispatcher.resume(name, file)
+            if endpoint is not None:
+                endpoint.books.note("webhook.created", {"by": FILE})
+                _log.info("webhook_endpoint_created", endpoint=name, by=FILE)
+                verdict = "added"
+            elif file is None:
+                verdict = "removed"
+        elif file is None:
+            status = endpoint.status()
+            lost = {"pending": status.pending, "dead": status.dead}
+            _log.warning("webhook_endpoint_left_the_file", endpoint=name, **lost)
+            endpoint.books.note("webhook.deleted", {"by": FILE, **lost})
+            await dispatcher.remove(endpoint)
+            verdict = "removed"
+        elif file != dispatcher.files.get(name):
+            await self._follow_edit(endpoint, file)
+            verdict = "changed"
+        if file is None:
+            del dispatcher.files[name]
+        else:
+            dispatcher.files[name] = file
+        return verdict
+
+    async def _follow_edit(self, endpoint: Endpoint, file: EndpointConfig) -> None:
+        kept = endpoint.record
+        overruled = record.is_overruled(file, kept)
+
+        def edit() -> None:
+            if overruled:
+                record.overrule(file, kept, self._clock.now())
+                log_overruled(endpoint.name)
+
+        await self._reconfigure(endpoint, record.effective(file, kept), FILE, edit)
+        if endpoint.config.enabled and kept.disabled is None:  # as a start finds it: what disabled itself stays so
+            await endpoint.enable(FILE)
 
     # Deliveries
 
@@ -309,21 +422,19 @@ class Manager:
     async def deliveries(
         self, name: str, state: str | None, *, limit: int, cursor: str | None
     ) -> tuple[Sequence[DeliveryView], str | None]:
-        """Deliveries that have been tried or wait behind such a one, newest event first, and the cursor of the next page.
+        """Deliveries, newest event first, and the cursor of the next page. What was not read from the log yet is not listed.
 
         Raises:
             Refused: there is no such endpoint.
             ValueError: it is no cursor.
             StoreError: the store cannot be used.
         """
-        self._endpoint(name)
+        endpoint = self._endpoint(name)
         upto = None if cursor is None else _position_of(cursor) - 1
-        await self._dispatcher.flush()
-        store = self._dispatcher.store
-        rows = await store.deliveries(name, state, upto=upto, limit=limit + 1, newest=True)
-        following = _cursor(rows[limit - 1].sequence) if len(rows) > limit else None
-        types = await store.types([row.sequence for row in rows[:limit]])
-        return [_delivery(row, types.get(row.sequence)) for row in rows[:limit]], following
+        rows, before = await endpoint.deliveries(state, upto=upto, limit=limit)
+        types = await self._dispatcher.store.types([row.sequence for row in rows])
+        views = [_delivery(row, types.get(row.sequence)) for row in rows]
+        return views, None if before is None else _cursor(before)
 
     async def delivery(self, id: str) -> DeliveryView:
         """One delivery.
@@ -336,7 +447,8 @@ class Manager:
         return await self._stored_delivery(endpoint, sequence)
 
     async def retry(self, id: str, by: str) -> DeliveryView:
-        """Sends a delivery again now, whatever became of it, with its id; what is before it in its task goes first.
+        """Sends a delivery again now, whatever became of it, with its id; what is before it in its task goes first. One that
+        is being sent is left alone.
 
         Raises:
             Refused: there is none, or its endpoint is disabled.
@@ -361,11 +473,10 @@ class Manager:
 
     async def _stored_delivery(self, endpoint: Endpoint, sequence: int) -> DeliveryView:
         await self._dispatcher.flush()
-        store = self._dispatcher.store
-        row = await store.delivery(endpoint.name, sequence)
+        row = await endpoint.delivery(sequence)
         if row is None:
             raise _no_delivery()
-        return _delivery(row, (await store.types([sequence])).get(sequence))
+        return _delivery(row, (await self._dispatcher.store.types([sequence])).get(sequence))
 
     def _found(self, id: str) -> tuple[Endpoint, int]:
         name, _, digits = id.rpartition(".")

@@ -2,13 +2,14 @@
 
 Owns the form of the record and the rule which settings hold: those of an endpoint made by the API are in its record. Those
 of one in the configuration file are the file's, with what the API changed laid over them for as long as the file says what
-it said when the change was made. Secrets are in a record as they are, for they have to sign: the store's file is private to
-its user. Must not know how an endpoint works or who asks for a change.
+it said when the change was made. The secret and the rest are judged apart: a rotation, perhaps after a leak, must not be
+undone because somebody edits a timeout. Secrets are in a record as they are, for they have to sign: the store's file is
+private to its user. Must not know how an endpoint works or who asks for a change.
 """
 
 from __future__ import annotations
 
-import hmac
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -58,10 +59,12 @@ class Record(msgspec.Struct, omit_defaults=True):
     Attributes:
         settings: of an endpoint made by the API; None: the file has them.
         patch: what the API changed of an endpoint of the file, null where it went back to a default.
-        fingerprint: of the file's definition when the API changed it first.
+        fingerprint: of the file's definition without its secret when the API changed it.
+        secret_fingerprint: of the file's secret then.
         former: secrets that were replaced and sign on for a while, newest first.
         disabled: why nothing is delivered, beside what the settings say.
         failing_since: of the first failed attempt since the last success, seconds since 1970, UTC.
+        held_until: the receiver asked that nothing comes before, seconds since 1970, UTC; 0: it did not.
         replay, revival: what is under way.
         notices: events about it that are to be in the log, oldest first.
         removed: nothing is left to do but to say so and to forget it.
@@ -70,9 +73,11 @@ class Record(msgspec.Struct, omit_defaults=True):
     settings: dict[str, Any] | None = None
     patch: dict[str, Any] | None = None
     fingerprint: str | None = None
+    secret_fingerprint: str | None = None
     former: list[Former] = []
     disabled: str | None = None
     failing_since: float | None = None
+    held_until: float = 0.0
     replay: Replay | None = None
     revival: Revival | None = None
     notices: list[Notice] = []
@@ -121,9 +126,15 @@ def secrets_of(settings: Mapping[str, Any]) -> list[str]:
 
 
 def fingerprint(config: EndpointConfig) -> str:
-    """A name for what the file says of an endpoint. Keyed with the secret, so that nothing can be guessed from it."""
+    """A name for what the file says of an endpoint, its secret aside, from which that cannot be read."""
     settings = settings_of(config)
-    return hmac.new(settings["secret"].encode(), msgspec.json.encode(settings, order="sorted"), "sha256").hexdigest()
+    del settings["secret"]
+    return hashlib.sha256(msgspec.json.encode(settings, order="sorted")).hexdigest()
+
+
+def secret_fingerprint(config: EndpointConfig) -> str:
+    """A name for the secret that the file gives an endpoint. It is long enough that it cannot be guessed from it."""
+    return hashlib.sha256(config.secret.get_secret_value().encode()).hexdigest()
 
 
 def merge(target: Mapping[str, Any], patch: Mapping[str, Any], *, keep: bool = False) -> dict[str, Any]:
@@ -140,6 +151,26 @@ def merge(target: Mapping[str, Any], patch: Mapping[str, Any], *, keep: bool = F
     return result
 
 
+def respelled(patch: Mapping[str, Any], *known: Mapping[str, Any]) -> dict[str, Any]:
+    """A patch whose headers are spelled as they are in settings that there are: their names have no case (RFC 9110, 5.1).
+
+    Raises:
+        Invalid: it names a header twice.
+    """
+    headers = patch.get("headers")
+    if not isinstance(headers, Mapping):
+        return dict(patch)
+    there = [settings.get("headers") for settings in known]
+    spelling: dict[str, str] = {name.lower(): name for names in there if isinstance(names, Mapping) for name in names}
+    found: dict[str, Any] = {}
+    for name, value in headers.items():
+        spelled = spelling.setdefault(name.lower(), name)
+        if spelled in found:
+            raise Invalid({"headers": f"header {name} is given twice"})
+        found[spelled] = value
+    return {**patch, "headers": found}
+
+
 def validated(settings: Mapping[str, Any]) -> EndpointConfig:
     """Settings as a configuration. They come from JSON, where a number is a number: nothing is made of another type.
 
@@ -153,6 +184,42 @@ def validated(settings: Mapping[str, Any]) -> EndpointConfig:
         raise Invalid({document.dotted(key): text for key, text in found.items()}) from None
 
 
+def is_overruled(file: EndpointConfig, record: Record) -> bool:
+    """Whether something that the API said of an endpoint gives way to the file: edited since, or it took the name over."""
+    return record.settings is not None or _layer(file, record) != (record.patch or {})
+
+
+def overrule(file: EndpointConfig, record: Record, now: float) -> list[str]:
+    """Drops what the API said of an endpoint and the file now says otherwise. Returns the names of these settings.
+
+    Where the secret gives way, those that were replaced keep their time, and it signs with them until the last one ends: the
+    new secret can be written into the file without cutting an overlap short.
+
+    Args:
+        now: seconds since 1970, UTC.
+    """
+    said, layer = record.settings or record.patch or {}, _layer(file, record)
+    replaced = said.get("secret")
+    if "secret" not in layer and replaced is not None:
+        former = [one for one in record.former if one.until > now]
+        until = max((one.until for one in former), default=now)
+        former = [Former(replaced, until), *former] if until > now else []
+        current = file.secret.get_secret_value()
+        record.former = [one for one in former if one.secret != current]
+    record.settings, record.patch = None, layer or None
+    record.fingerprint = fingerprint(file) if layer else None
+    record.secret_fingerprint = secret_fingerprint(file) if layer else None
+    return sorted(said.keys() - layer.keys() - {"name"})
+
+
+def _layer(file: EndpointConfig, record: Record) -> dict[str, Any]:
+    """What of a patch holds over the file as it is."""
+    if record.patch is None:
+        return {}
+    same, same_secret = record.fingerprint == fingerprint(file), record.secret_fingerprint == secret_fingerprint(file)
+    return {name: value for name, value in record.patch.items() if (same_secret if name == "secret" else same)}
+
+
 def effective(file: EndpointConfig | None, record: Record) -> EndpointConfig:
     """The configuration that holds.
 
@@ -164,4 +231,5 @@ def effective(file: EndpointConfig | None, record: Record) -> EndpointConfig:
         if record.settings is None:
             raise ValueError("an endpoint without a definition")
         return validated(record.settings)
-    return file if record.patch is None else validated(merge(settings_of(file), record.patch))
+    layer = _layer(file, record)
+    return validated(merge(settings_of(file), layer)) if layer else file

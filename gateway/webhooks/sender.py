@@ -14,7 +14,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextvars import ContextVar
 from types import TracebackType
-from typing import cast
+from typing import Any, cast
 
 import aiohttp
 import msgspec
@@ -30,8 +30,9 @@ from gateway.webhooks.config import EndpointConfig
 CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
 #: Bytes of an answer's body that are kept.
 EXCERPT = 2048
-#: Bytes of an answer's body that are read, so that its connection can be used again; a longer one costs the connection.
-DRAIN = 1 << 16
+#: Bytes of an answer that are read, as they are on the wire: headers, interim answers (1xx) and the framing of chunks included.
+#: A longer answer costs its connection. Framing is what costs the processor, and there can be any amount of it around a byte.
+LONGEST = 1 << 14
 #: Larger bodies are sent in pieces of this many bytes, as fast as the receiver takes them.
 _PIECE = 1 << 18
 #: Answers that may wait to be read on one connection, interim ones (1xx) included. Of one attempt there is one, and a few
@@ -149,10 +150,20 @@ class _Handler(ResponseHandler):
     cannot be read, it lets its reader wait for ever, and loses the answer as well if the two come in one piece.
     """
 
+    _left = LONGEST
+
+    def set_response_params(self, **params: Any) -> None:
+        """A request goes out."""
+        self._left = LONGEST
+        super().set_response_params(**params)
+
     def is_connected(self) -> bool:
         return super().is_connected() and not self.should_close
 
     def data_received(self, data: bytes) -> None:
+        too_long = len(data) > self._left
+        data = data[: self._left]
+        self._left -= len(data)
         end = data.find(b"\r\n\r\n") + 4
         if 4 <= end < len(data):
             super().data_received(data[:end])
@@ -161,7 +172,7 @@ class _Handler(ResponseHandler):
             super().data_received(data)
         if self.exception() is not None and self._payload is not None and not self._payload.is_eof():
             self._payload.set_exception(aiohttp.ClientPayloadError())
-        if len(self) > _UNREAD and self.transport is not None:
+        if (too_long or len(self) > _UNREAD) and self.transport is not None:
             self.transport.abort()
 
 
@@ -169,9 +180,14 @@ class _Connector(aiohttp.TCPConnector):
     """Makes such connections."""
 
     def __init__(
-        self, limit: int, make_socket: Callable[[guard.AddressInfo], socket.socket], names: AbstractResolver | None
+        self,
+        limit: int,
+        make_socket: Callable[[guard.AddressInfo], socket.socket],
+        names: AbstractResolver | None,
+        *,
+        keeps: bool,
     ) -> None:
-        super().__init__(limit=limit, socket_factory=make_socket, resolver=names)
+        super().__init__(limit=limit, socket_factory=make_socket, resolver=names, force_close=not keeps)
         self._factory = functools.partial(cast(type[ResponseHandler], _Handler), loop=asyncio.get_running_loop())
 
 
@@ -190,14 +206,21 @@ class Sender:
         self._timeout = config.timeout
         self._clock = clock
         self._deadlines = _Deadlines(config.timeout)
+        self._config, self._names = config, names
+        self._session = self._open(keeps=True)
+        self._fresh: aiohttp.ClientSession | None = None
+
+    def _open(self, *, keeps: bool) -> aiohttp.ClientSession:
+        """A client that keeps its connections, or makes one for each request."""
+        config = self._config
         make = guard.socket_factory(allow_private=config.allow_private, plain=config.private_only)
 
         def connect(info: guard.AddressInfo) -> socket.socket:
             _ATTEMPT.get().connected = True
             return make(info)
 
-        self._session = aiohttp.ClientSession(
-            connector=_Connector(config.concurrency, connect, names),
+        return aiohttp.ClientSession(
+            connector=_Connector(config.concurrency, connect, self._names, keeps=keeps),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={name: value.get_secret_value() for name, value in config.headers.items()}
             | {
@@ -215,6 +238,8 @@ class Sender:
         """Closes the connections. Idempotent."""
         self._deadlines.close()
         await self._session.close()
+        if self._fresh is not None:
+            await self._fresh.close()
 
     async def send(self, message_id: str, body: bytes, former: Sequence[signing.Key] = ()) -> Answer:
         """Makes one attempt; failures of the network and the receiver are answers, not exceptions.
@@ -266,17 +291,22 @@ class Sender:
         if len(body) > _PIECE:
             headers["Content-Length"] = str(len(body))
         try:
-            return await self._request(headers, body)
+            return await self._request(self._session, headers, body)
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
             # A kept connection that the receiver had given up meanwhile says nothing about the receiver: once more, at
-            # once, uncounted. aiohttp does so itself, but not for POST.
+            # once, uncounted, on a new one, for the other kept ones may have been given up as well. aiohttp does so itself,
+            # but not for POST.
             if attempt.connected or isinstance(error, aiohttp.ClientConnectorError):
                 raise
-        return await self._request(headers, body)
+        if self._fresh is None:
+            self._fresh = self._open(keeps=False)
+        return await self._request(self._fresh, headers, body)
 
-    async def _request(self, headers: dict[str, str], body: bytes) -> aiohttp.ClientResponse:
+    async def _request(
+        self, session: aiohttp.ClientSession, headers: dict[str, str], body: bytes
+    ) -> aiohttp.ClientResponse:
         data = body if len(body) <= _PIECE else _pieces(body)
-        return await self._session.post(self._url, data=data, headers=headers, allow_redirects=False)
+        return await session.post(self._url, data=data, headers=headers, allow_redirects=False)
 
     def _explain(self, error: Exception) -> tuple[str, str]:
         """An outcome and words for a failure. aiohttp's own texts are not used: some contain the URL."""
@@ -313,11 +343,9 @@ async def _pieces(body: bytes) -> AsyncIterator[bytes]:
 
 
 async def _read(response: aiohttp.ClientResponse, excerpt: bytearray) -> None:
-    """Reads the body as it is on the wire, up to a bound, and fills the excerpt with its beginning."""
-    left = DRAIN
-    while left >= 0 and (chunk := await response.content.read(DRAIN)):
+    """Reads the body as it is on the wire, and fills the excerpt with its beginning."""
+    while chunk := await response.content.readany():
         excerpt += chunk[: EXCERPT - len(excerpt)]
-        left -= len(chunk)
 
 
 def _text(excerpt: bytearray, encoding: str | None) -> str | None:

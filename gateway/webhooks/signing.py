@@ -56,6 +56,11 @@ def encode_secret(key: bytes) -> str:
     return SHARED + base64.b64encode(_checked(key)).decode("ascii")
 
 
+def successor(secret: str, seed: bytes) -> str:
+    """A secret of the same kind as another one, so that a receiver verifies in the same way, made of 32 random bytes."""
+    return (PRIVATE if secret.startswith(PRIVATE) else SHARED) + base64.b64encode(_checked(seed)).decode("ascii")
+
+
 def public_key(key: Key) -> str | None:
     """What the receiver of a private key's signatures is given, `whpk_` and base64; None: the secret is a shared one."""
     if isinstance(key, bytes):

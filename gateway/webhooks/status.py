@@ -18,6 +18,7 @@ class EndpointStatus:
         in_flight: of these, those in flight.
         dead: dead letters.
         position: everything up to there is settled or has a row.
+        lag: events that the log has behind the last one that was looked at.
         last_error: of the latest failed attempt.
         paused_until: nothing new is sent before.
         replay_upto: events up to there are delivered again; None: no replay is under way.
@@ -32,6 +33,7 @@ class EndpointStatus:
     in_flight: int
     dead: int
     position: int
+    lag: int
     last_error: str | None
     last_error_at: float | None
     last_delivered_at: float | None

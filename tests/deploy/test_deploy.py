@@ -224,6 +224,7 @@ def test_the_unit_runs_commands_that_exist() -> None:
         assert program.endswith("/bin/mainstem")
         assert understood(arguments)
     assert settings["Type"] == "notify"
+    assert settings["ExecReload"] == "/bin/kill -HUP $MAINPID"
     assert int(settings["WatchdogSec"]) > 0
     assert settings["RestartPreventExitStatus"] == "2"
 

@@ -253,7 +253,8 @@ async def test_the_test_event(world: World) -> None:
         secret = (await api.good("POST", "/v1/webhooks", world.settings()))["secret"]
         await api.good("POST", "/v1/webhooks", world.settings(name="other", url=other.url, type=["task.*"]))
         delivery = await api.good("POST", "/v1/webhooks/billing/test")
-        assert (delivery["state"], delivery["endpoint"]) == ("pending", "billing")
+        assert delivery["endpoint"] == "billing"
+        assert delivery["state"] in ("pending", "delivered")  # the receiver may be faster than the disk
         await world.backend.received(1)
         (event,) = world.events(secret)
         assert (event["type"], event["source"], event["subject"]) == ("webhook.test", "/mainstem", "billing")

@@ -149,7 +149,7 @@ class FakeWebhooks:
 def _view(config: EndpointConfig, origin: Literal["file", "api"]) -> EndpointView:
     status = EndpointStatus(
         name=config.name, state="delivering", disabled=None, failing_since=None, breaker="closed", pending=0, in_flight=0,
-        dead=0, position=0, last_error=None, last_error_at=None, last_delivered_at=None, paused_until=None,
+        dead=0, position=0, lag=0, last_error=None, last_error_at=None, last_delivered_at=None, paused_until=None,
         replay_upto=None,
     )  # fmt: skip
     return EndpointView(config=config, origin=origin, status=status, secrets=1, overlap_until=None)

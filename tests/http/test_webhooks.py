@@ -22,7 +22,7 @@ from tests.http.hooks import AT, GENERATED, SECRET, attempt, delivery
 HOOKS = bearer("hooks")
 URL = "https://example.com/hooks?key=canary-in-the-url"
 HEALTH = {
-    "state", "disabled", "failing_since", "breaker", "pending", "in_flight", "dead", "position", "last_error",
+    "state", "disabled", "failing_since", "breaker", "pending", "in_flight", "dead", "position", "lag", "last_error",
     "last_error_at", "last_delivered_at", "paused_until", "replay_upto",
 }  # fmt: skip
 
@@ -167,6 +167,14 @@ class TestEndpoints:
         async with client.get("/v1/webhooks/billing", headers=HOOKS) as response:
             assert await response.json() == answer["items"][1]
 
+    async def test_enabled_is_what_holds(self, client: TestClient, world: World) -> None:
+        """One that was disabled by itself is not enabled, whatever its settings say."""
+        world.webhooks.set("billing", state="disabled", disabled="it answered 410")
+        async with client.get("/v1/webhooks/billing", headers=HOOKS) as response:
+            answer = await response.json()
+        assert world.webhooks.get("billing").config.enabled
+        assert (answer["enabled"], answer["health"]["disabled"]) == (False, "it answered 410")
+
     @pytest.mark.parametrize(
         ("body", "names"),
         [
@@ -180,6 +188,7 @@ class TestEndpoints:
             ({"name": "n", "url": URL, "headers": {"Host": "canary"}}, ["headers"]),
             ({"name": "n", "url": URL, "headers": {"X-Key": MASK, "X-Other": "y"}}, ["headers.X-Key"]),
             ({"name": "n", "url": URL, "type": ["a*b-canary"]}, ["type"]),
+            ({"name": "n", "url": URL, "type": ["a,canary"], "status": 5}, ["type", "status"]),
         ],
     )  # fmt: skip
     async def test_every_problem_is_named(self, client: TestClient, world: World, body: Any, names: list[str]) -> None:

@@ -174,6 +174,23 @@ async def test_retry_after_is_a_lower_bound(status: int) -> None:
         await until(lambda: store.state(1) == store.state(2) == "delivered")
 
 
+async def test_what_a_receiver_asked_for_holds_after_a_restart() -> None:
+    """`Retry-After` is a lower bound for the receiver, which knows nothing of restarts."""
+    store, clock = MemoryStore(), ManualClock()
+    answers = iter([web.Response(status=429, headers={"Retry-After": "30"})])
+    async with Receiver(lambda *_: next(answers, 200)).serve() as receiver:
+        async with dispatching(store, config(receiver.url), clock=clock) as dispatcher:
+            dispatcher.publish(store.append(event(1, "jobs/1")))
+            await until(lambda: store.state(1) == "pending")
+        async with dispatching(store, config(receiver.url), clock=clock) as dispatcher:
+            dispatcher.publish(store.append(event(2, "jobs/2")))
+            assert dispatcher.status()[0].paused_until == clock.now() + 30
+            await clock.advance(29)
+            assert receiver.ids == ["e1"]
+            await clock.advance(2)
+            await receiver.wait(2)
+
+
 async def test_429_storm_slows_the_endpoint_down() -> None:
     """An endpoint that answers 429 to everything is asked ever less often."""
     store, clock = MemoryStore(), ManualClock()
@@ -572,20 +589,38 @@ async def test_unreadable_store_is_waited_out() -> None:
     assert sorted(receiver.ids) == ["e1", "e2"]
 
 
-async def test_results_waiting_for_the_store_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing more is sent while too many results are not stored: they would all be repeated after a crash."""
-    monkeypatch.setattr(endpoint_module, "UNSAVED", 5)
+async def test_a_delivery_is_in_flight_until_its_result_is_stored() -> None:
+    """Nothing more is sent meanwhile: all of it would be repeated after a crash, once a hundred deliveries with four in flight."""
     store = MemoryStore()
-    async with Receiver().serve() as receiver, dispatching(store, config(receiver.url, concurrency=2)) as dispatcher:
+    async with Receiver().serve() as receiver, dispatching(store, config(receiver.url, concurrency=4)) as dispatcher:
         store.gate.clear()
         dispatcher.publish(store.append(*[event(n, f"jobs/{n}") for n in range(1, 51)]))
-        await receiver.wait(5)
+        await receiver.wait(4)
         await until(lambda: dispatcher.status()[0].in_flight == 0)
-        assert len(receiver.received) <= 6
+        assert len(receiver.received) == 4
         store.gate.set()
         await receiver.wait(50)
         await until(lambda: dispatcher.status()[0].position == 50)
     assert Counter(receiver.ids) == {f"e{n}": 1 for n in range(1, 51)}
+
+
+async def test_a_busy_task_hides_no_other() -> None:
+    """A thousand events of a task whose receiver takes its time; the one event of another task behind them goes out at once."""
+    store, hold = MemoryStore(), asyncio.Event()
+
+    async def answer(name: str) -> int:
+        if name != "e1001":
+            await hold.wait()
+        return 200
+
+    async with (
+        Receiver(lambda request, name: answer(name)).serve() as receiver,
+        dispatching(store, config(receiver.url)) as dispatcher,
+    ):
+        dispatcher.publish(store.append(*[event(n, "jobs/busy") for n in range(1, 1001)], event(1001, "jobs/other")))
+        await receiver.wait(2)
+        assert receiver.ids == ["e1", "e1001"]
+        hold.set()
 
 
 async def test_position_moves_without_deliveries() -> None:

@@ -89,8 +89,8 @@ async def test_rows_in_the_real_store(tmp_path: Path) -> None:
         receiver.answer = lambda request, name: 410
         rows[0].due = 0.0
         await store.deliver(Deliveries([rows[0]]))
+        await store.append(Batch([draft(2)]))
         async with dispatching(store, config(receiver.url)) as dispatcher:
-            dispatcher.publish((await store.append(Batch([draft(2)]))).events)
             await until(lambda: dispatcher.status()[0].dead == 3)
         await store.trim(4_000_000_000.0)
         async with dispatching(store, config(receiver.url)) as dispatcher:

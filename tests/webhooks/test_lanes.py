@@ -25,7 +25,7 @@ def test_one_in_flight_per_lane_and_next_at_once() -> None:
         lanes.add(item(n))
     first = lanes.take()
     assert first.sequence == 1
-    assert not lanes.has_ready
+    assert not lanes.ready
     lanes.settle(first)
     assert lanes.take().sequence == 2
     with pytest.raises(IndexError):
@@ -39,7 +39,7 @@ def test_lanes_take_turns() -> None:
         lanes.add(item(n, "long"))
     lanes.add(item(6, "short"))
     order = []
-    while lanes.has_ready:
+    while lanes.ready:
         taken = lanes.take()
         order.append(taken.sequence)
         lanes.settle(taken)
@@ -55,10 +55,10 @@ def test_failure_parks_its_lane_only() -> None:
     assert lanes.is_parked("a")
     assert [one.sequence for one in lanes.waiting("a")] == [1, 2]
     assert lanes.next_due == 10.0
-    assert lanes.runnable == 1
+    assert lanes.ready == 1
     assert lanes.take().sequence == 3
     lanes.unpark(9.9)
-    assert not lanes.has_ready
+    assert not lanes.ready
     lanes.unpark(10.0)
     assert not lanes.is_parked("a")
     assert lanes.next_due is None
@@ -70,12 +70,11 @@ def test_restored_lane_is_parked_from_the_start() -> None:
     lanes = Lanes()
     lanes.add(item(1, due=5.0))
     lanes.add(item(2, due=9.0))
-    assert not lanes.has_ready
-    assert (len(lanes), lanes.runnable) == (2, 0)
+    assert (len(lanes), lanes.ready) == (2, 0)
     lanes.unpark(5.0)
-    assert lanes.runnable == 2
+    assert lanes.ready == 1
     lanes.settle(lanes.take())
-    assert (lanes.has_ready, lanes.next_due, lanes.runnable) == (False, 9.0, 0)
+    assert (lanes.ready, lanes.next_due) == (0, 9.0)
     lanes.unpark(9.0)
     assert lanes.take().sequence == 2
 
@@ -91,12 +90,12 @@ def test_what_comes_in_late_takes_its_place() -> None:
     assert lanes.is_flying(flying)
     assert [one.sequence for one in lanes.waiting("a")] == [3, 6, 7]
     lanes.park(flying, 9.0)
-    assert lanes.runnable == 4
+    assert lanes.ready == 1
     assert [one.sequence for one in lanes.waiting("a")] == [3, 5, 6, 7]
     lanes.settle(lanes.take())
-    assert (lanes.has_ready, lanes.next_due, lanes.runnable) == (False, 9.0, 0)
+    assert (lanes.ready, lanes.next_due) == (0, 9.0)
     lanes.add(item(4))
-    assert (lanes.has_ready, lanes.next_due, lanes.runnable) == (True, None, 4)
+    assert (lanes.ready, lanes.next_due) == (1, None)
     assert lanes.take().sequence == 4
 
 
@@ -107,9 +106,9 @@ def test_hastened() -> None:
     lanes.add(one)
     lanes.add(two)
     lanes.hasten(two)
-    assert (lanes.has_ready, lanes.next_due) == (False, 5.0)
+    assert (lanes.ready, lanes.next_due) == (0, 5.0)
     lanes.hasten(one)
-    assert (lanes.has_ready, lanes.next_due, lanes.next_is_new) == (True, None, False)
+    assert (lanes.ready, lanes.next_due, lanes.next_is_new) == (1, None, False)
     assert lanes.get(1) is one
     lanes.settle(lanes.take())
     assert lanes.get(1) is None
@@ -133,7 +132,7 @@ def test_latest_keeps_the_newest_waiting_progress_only() -> None:
     gone = [lanes.add(item(n, type_=kind)) for n, kind in enumerate(kinds, 1)]
     assert [one.sequence for one in gone if one] == [1, 3]
     order = []
-    while lanes.has_ready:
+    while lanes.ready:
         taken = lanes.take()
         order.append(taken.sequence)
         lanes.settle(taken)
@@ -149,7 +148,7 @@ def test_progress_that_was_tried_keeps_its_place() -> None:
     replaced = lanes.add(item(3, type_=PROGRESS))
     assert replaced is not None
     assert replaced.sequence == 2
-    assert (len(lanes), lanes.runnable) == (2, 0)
+    assert (len(lanes), lanes.ready) == (2, 0)
 
 
 def test_clear_leaves_what_is_in_flight() -> None:
@@ -160,7 +159,7 @@ def test_clear_leaves_what_is_in_flight() -> None:
     flying = lanes.take()
     lanes.park(lanes.take(), 9.0)
     assert [one.sequence for one in lanes.drop()] == [2, 3, 4, 5]
-    assert (len(lanes), lanes.runnable, lanes.next_due) == (1, 0, None)
+    assert (len(lanes), lanes.ready, lanes.next_due) == (1, 0, None)
     lanes.settle(flying)
     assert len(lanes) == 0
     lanes.add(item(6, "a"))
@@ -173,9 +172,9 @@ def test_drop_of_a_part() -> None:
     for n, lane in ((1, "a"), (4, "a"), (2, "b"), (5, "c")):
         lanes.add(item(n, lane, due=8.0 if n == 2 else None))
     assert [one.sequence for one in lanes.drop(2)] == [4, 5]
-    assert (sorted(one.sequence for one in lanes), lanes.runnable, lanes.next_due) == ([1, 2], 1, 8.0)
+    assert (sorted(one.sequence for one in lanes), lanes.ready, lanes.next_due) == ([1, 2], 1, 8.0)
     assert lanes.take().sequence == 1
-    assert not lanes.has_ready
+    assert not lanes.ready
 
 
 def test_older_progress_gives_way_to_newer_that_waits() -> None:
@@ -233,7 +232,7 @@ class LanesMachine(RuleBasedStateMachine):
         self.free.remove(sequence)
         self._put(item(sequence, lane, "", due=None if due is None else self.now + due, asked=due is None))
 
-    @precondition(lambda self: self.lanes.has_ready)
+    @precondition(lambda self: self.lanes.ready)
     @rule()
     def take(self) -> None:
         new = self.lanes.next_is_new
@@ -285,10 +284,8 @@ class LanesMachine(RuleBasedStateMachine):
         assert len(self.lanes) == len(everything)
         heads = {lane: self._waiting(lane)[0] for lane in "abcd" if lane not in self.flying and self._waiting(lane)}
         parked = {lane: head.due for lane, head in heads.items() if head.due is not None}
-        free = sum(len(self._waiting(lane)) for lane in "abcd" if lane not in parked)
-        assert self.lanes.runnable == free
         assert self.lanes.next_due == (min(parked.values()) if parked else None)
-        assert self.lanes.has_ready == bool(heads.keys() - parked.keys())
+        assert self.lanes.ready == len(heads.keys() - parked.keys())
         for lane in "abcd":
             assert self.lanes.is_parked(lane) == (lane in parked)
             assert self.lanes.waiting(lane) == self._waiting(lane)

@@ -21,7 +21,7 @@ from gateway.webhooks import endpoint as endpoint_module
 from gateway.webhooks import history, signing
 from gateway.webhooks.config import EndpointConfig
 from gateway.webhooks.dispatcher import Dispatcher
-from gateway.webhooks.manager import Manager
+from gateway.webhooks.manager import SECRETS, Manager
 from gateway.webhooks.sender import Answer
 from tests.webhooks.fakes import ManualClock, MemoryStore, config, event
 
@@ -283,6 +283,12 @@ class Books(RuleBasedStateMachine):
     @rule(overlap=st.sampled_from([0.0, 2.0, 1000.0]))
     def rotate(self, overlap: float) -> None:
         self.open_store()
+        view = self.manager.get("hook")
+        if overlap and view.secrets == SECRETS:
+            with pytest.raises(Refused, match="secrets sign"):
+                self.run(self.manager.rotate_secret("hook", None, overlap, "me"))
+            assert self.manager.get("hook").config == view.config
+            return
         new = self.run(self.manager.rotate_secret("hook", None, overlap, "me"))
         assert new not in self.secrets
         self.secrets.add(new)

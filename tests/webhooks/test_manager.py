@@ -19,12 +19,14 @@ from structlog.testing import capture_logs
 from gateway.clock import SystemClock
 from gateway.errors import Invalid, Refused
 from gateway.metrics import Metrics
-from gateway.store.api import LogEvent
+from gateway.store.api import Deliveries, LogEvent
 from gateway.webhooks import endpoint as endpoint_module
 from gateway.webhooks import record, signing
+from gateway.webhooks.books import Books
 from gateway.webhooks.dispatcher import Dispatcher
 from gateway.webhooks.health import DEAD_LINES
 from gateway.webhooks.manager import Manager
+from schemas import rfc3339
 from tests.webhooks.fakes import SECRET, ManualClock, MemoryStore, Receiver, config, event, until
 
 OTHER = "whsec_" + base64.b64encode(bytes(range(32, 64))).decode()
@@ -105,6 +107,27 @@ async def test_made_endpoint_delivers_and_survives(house: House) -> None:
     assert house.said == [("webhook.created", "hook", {"endpoint": "hook", "by": "ops"})]
 
 
+async def test_an_endpoint_costs_the_others_nothing(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is stored when one is made or changed is what it has to say; the others are not asked."""
+    asked: list[str] = []
+    collect = Books.collect
+
+    def counted(books: Books, into: Deliveries, *, final: bool = False) -> None:
+        asked.append(books.record.settings["name"] if books.record.settings else "?")
+        collect(books, into, final=final)
+
+    async with house.open() as manager:
+        for n in range(20):
+            await manager.create(settings(name=f"h{n}", type=["nothing"]), "ops")
+        await house.dispatcher.flush()
+        monkeypatch.setattr(Books, "collect", counted)
+        await manager.create(settings(name="last", type=["nothing"]), "ops")
+        await manager.change("last", {"timeout": 3}, "ops")
+        await house.dispatcher.flush()
+        assert set(asked) == {"last"}
+        monkeypatch.undo()
+
+
 async def test_given_secret_is_not_shown(house: House) -> None:
     """Who brings a secret does not get it back."""
     async with house.open() as manager:
@@ -145,6 +168,44 @@ async def test_merge_patch(house: House) -> None:
     assert house.said[1] == (
         "webhook.updated", "hook", {"endpoint": "hook", "by": "ops", "changed": ["headers", "timeout"]},
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("origin", ["file", "api"])
+async def test_headers_are_patched_whatever_their_case(house: House, origin: str) -> None:
+    """A header is the same however it is spelled: it is replaced and removed, never there twice."""
+    headers = {"Authorization": "Bearer a"}
+    async with house.open(*[config(headers=headers)] if origin == "file" else []) as manager:
+        if origin == "api":
+            await manager.create(settings(headers=headers), "ops")
+        for patch, there in [
+            ({"authorization": "Bearer b"}, {"Authorization": "Bearer b"}),
+            ({"X-A": "a1b2"}, {"Authorization": "Bearer b", "X-A": "a1b2"}),
+            ({"AUTHORIZATION": None, "x-a": "a3b4"}, {"X-A": "a3b4"}),
+        ]:
+            view = await manager.change("hook", {"headers": patch}, "ops")
+            assert {name: value.get_secret_value() for name, value in view.config.headers.items()} == there
+        with pytest.raises(Invalid) as invalid:
+            await manager.change("hook", {"headers": {"X-B": "b1b2", "x-b": None}}, "ops")
+        assert invalid.value.errors == {"headers": "header x-b is given twice"}
+
+
+async def test_what_changes_nothing_is_no_event(house: House) -> None:
+    """A patch with the values that there are already; but a disabled endpoint is enabled by `enabled`, true or null."""
+    async with Receiver(lambda *_: 410).serve() as receiver, house.open() as manager:
+        await manager.create(settings(receiver.url, timeout=3), "ops")
+        for patch in ({}, {"timeout": 3}, {"headers": {}}, {"enabled": None}):
+            await manager.change("hook", patch, "ops")
+        assert [kind for kind, *_ in house.said] == ["webhook.created"]
+        house.commit(event(house.store.head + 1))
+        await until(lambda: manager.get("hook").status.disabled is not None)
+        for enabled in (None, False, None):
+            await manager.change("hook", {"enabled": enabled}, "ops")
+            assert (manager.get("hook").status.disabled is None) == (enabled is None)
+    said = [(kind, data.get("reason")) for kind, _, data in house.said[1:]]
+    assert said == [
+        ("webhook.disabled", "it answered 410"), ("webhook.enabled", None), ("webhook.updated", None),
+        ("webhook.disabled", "its settings say so"), ("webhook.updated", None), ("webhook.enabled", None),
+    ]  # fmt: skip
 
 
 async def test_change_in_flight(house: House) -> None:
@@ -263,23 +324,69 @@ async def test_changes_of_an_endpoint_of_the_file_hold_until_it_is_edited(house:
     with capture_logs() as logs:
         async with house.open(config(timeout=4)) as manager:
             view = manager.get("hook")
-            assert (view.config.timeout, dict(view.config.headers), view.secrets) == (4, {}, 1)
+            assert (view.config.timeout, dict(view.config.headers)) == (4, {})
+            await until(lambda: house.said[-1][2]["by"] == "configuration")
     assert [one["event"] for one in logs] == ["webhook_changes_dropped"]
+    data = {"endpoint": "hook", "by": "configuration", "changed": ["headers", "timeout"]}
+    assert house.said[-1] == ("webhook.updated", "hook", data)
+
+
+async def test_rotation_outlives_edits_of_the_file(house: House) -> None:
+    """A secret that the API rotated after a leak stays the one that signs when somebody edits a timeout in the file; written
+    into the file itself, it cuts no overlap short."""
+    async with house.open(config(timeout=3)) as manager:
+        await manager.rotate_secret("hook", OTHER, 0, "ops")
+    async with house.open(config(timeout=4)) as manager:
+        view = manager.get("hook")
+        assert (view.config.secret.get_secret_value(), view.secrets, view.config.timeout) == (OTHER, 1, 4)
+        third = await manager.rotate_secret("hook", None, 1000, "ops")
+        until_then = manager.get("hook").overlap_until
+    for _ in range(2):
+        async with house.open(config(timeout=4, secret=third)) as manager:
+            view = manager.get("hook")
+            assert (view.config.secret.get_secret_value(), view.secrets) == (third, 2)
+            assert view.overlap_until == until_then
     assert SECRET not in repr(house.store.records)
-    async with house.open():
-        assert house.store.records == house.store.stored_positions == {}
+
+
+async def test_endpoint_that_leaves_the_file_is_told(house: House) -> None:
+    """What is lost with it is said, in the log of the gateway and in that of events; nothing of it is kept."""
+    async with (
+        Receiver(lambda request, name: 500).serve() as receiver,
+        house.open(config(receiver.url, retry_schedule=[1000])) as manager,
+    ):
+        house.commit(event(1, "jobs/1"), event(2, "jobs/1"))
+        await until(lambda: manager.get("hook").status.failing_since is not None)
+    with capture_logs() as logs:
+        async with house.open():
+            assert house.store.records == house.store.stored_positions == house.store.rows == {}
+            await until(lambda: bool(house.said))
+    assert [one for one in logs if one["log_level"] == "warning"] == [
+        {"event": "webhook_endpoint_left_the_file", "log_level": "warning", "endpoint": "hook", "pending": 2, "dead": 0}
+    ]
+    data = {"endpoint": "hook", "by": "configuration", "pending": 2, "dead": 0}
+    assert house.said == [("webhook.deleted", "hook", data)]
 
 
 async def test_the_file_takes_over_a_name(house: House) -> None:
-    """An endpoint that the API made and the file now defines is the file's, at the position where it was."""
+    """An endpoint that the API made and the file now defines is the file's, at the position where it was, and that is said."""
     async with house.open() as manager:
         await manager.create(settings(timeout=9), "ops")
     position = house.store.stored_positions["hook"]
     house.store.append(event(house.store.head + 1))
-    async with house.open(config("http://127.0.0.1:1/")) as manager:
-        view = manager.get("hook")
-        assert (view.origin, view.config.timeout) == ("file", 15)
-        assert position <= house.store.stored_positions["hook"]
+    with capture_logs() as logs:
+        async with house.open(config("http://127.0.0.1:1/")) as manager:
+            view = manager.get("hook")
+            assert (view.origin, view.config.timeout) == ("file", 15)
+            assert position <= house.store.stored_positions["hook"]
+            await until(lambda: house.said[-1][0] == "webhook.updated")
+    assert logs[0]["event"] == "webhook_changes_dropped"
+    changed = ["allow_private", "secret", "timeout", "url"]
+    assert house.said[-1] == (
+        "webhook.updated",
+        "hook",
+        {"endpoint": "hook", "by": "configuration", "changed": changed},
+    )
 
 
 async def test_record_that_cannot_be_used_any_more_stops_nothing(house: House) -> None:
@@ -332,13 +439,33 @@ async def test_rotation_signs_with_both_for_a_while(house: House) -> None:
     assert not any(secret[6:] in repr(house.said) for secret in (first, second, OTHER))
 
 
+async def test_rotation_keeps_the_kind_of_a_secret(house: House) -> None:
+    """Receivers that hold a public key must not be left with signatures of a shared secret that they do not have."""
+    async with house.open() as manager:
+        _, first = await manager.create(settings(), "ops")
+        assert first is not None
+        assert (await manager.rotate_secret("hook", None, 0, "ops")).startswith("whsec_")
+        await manager.rotate_secret("hook", signing.PRIVATE + first.partition("_")[2], 0, "ops")
+        assert (await manager.rotate_secret("hook", None, 0, "ops")).startswith("whsk_")
+
+
 async def test_rotation_limits(house: House) -> None:
-    """At most ten secrets sign; wrong ones are refused without being repeated."""
+    """At most ten secrets sign, and an overlap that was promised is kept: what would cut one short is refused until one is
+    over. Without an overlap there is always room. Wrong secrets are refused without being repeated."""
+    house.clock = clock = ManualClock()
     async with house.open() as manager:
         await manager.create(settings(), "ops")
-        for _ in range(12):
-            await manager.rotate_secret("hook", None, 1000, "ops")
-        assert manager.get("hook").secrets == 10
+        for overlap in (86400, *[60] * 8):
+            await manager.rotate_secret("hook", None, overlap, "ops")
+        free, promised = rfc3339.render(clock.now() + 60), manager.get("hook").overlap_until
+        with pytest.raises(Refused, match=f"can begin at {free}") as refused:
+            await manager.rotate_secret("hook", None, 60, "ops")
+        assert (refused.value.status, refused.value.code) == (409, "too_many_secrets")
+        await manager.rotate_secret("hook", None, 0, "ops")
+        assert (manager.get("hook").secrets, manager.get("hook").overlap_until) == (10, promised)
+        await clock.advance(61)
+        await manager.rotate_secret("hook", None, 60, "ops")
+        assert (manager.get("hook").secrets, manager.get("hook").overlap_until) == (3, promised)
         for secret, overlap, wrong in (("whsec_xyz!", 1, "secret"), (None, -1, "overlap"), (None, 604801, "overlap")):
             with pytest.raises(Invalid) as invalid:
                 await manager.rotate_secret("hook", secret, overlap, "ops")
@@ -376,13 +503,16 @@ async def test_disabled_and_enabled(house: House, origin: str) -> None:
             await until(lambda: manager.get("hook").status.position >= second)
         receiver.answer = None
         async with house.open(*files) as manager:
-            assert manager.get("hook").status.disabled == "the endpoint is disabled"
+            assert manager.get("hook").status.disabled == "its settings say so"
             view = await manager.enable("hook", "ops")
             assert (view.status.disabled, view.config.enabled) == (None, True)
             assert house.store.state(second) is None
             await manager.replay("hook", after=first - 1, since=None, by="ops")
             await until(lambda: house.store.state(first) == house.store.state(second) == "delivered")
     said = [kind for kind, *_ in house.said if kind != "webhook.created"]
+    reasons = [data["reason"] for kind, _, data in house.said if kind == "webhook.disabled"]
+    assert reasons == ["its settings say so"]
+    assert [attempt["duration_ms"] is None for attempt in house.store.attempts(first)] == [False, True, False]
     assert said == [
         "webhook.updated", "webhook.disabled", "webhook.updated", "webhook.enabled", "webhook.replayed",
     ]  # fmt: skip
@@ -531,6 +661,28 @@ async def test_retry_overtakes_nothing(house: House) -> None:
     assert receiver.ids[-3:] == ["e1", "e2", "e3"]
 
 
+async def test_retry_of_what_cannot_be_retried_is_no_event(house: House) -> None:
+    """A delivery in its first attempt is known and left alone; one that is not there is 404. Neither is said to be retried."""
+    release = asyncio.Event()
+
+    async def answer(request: web.Request, name: str) -> int:
+        await release.wait()
+        return 200
+
+    async with Receiver(answer).serve() as receiver, house.open(config(receiver.url)) as manager:
+        house.commit(event(1))
+        await receiver.wait(1)
+        view = await manager.retry("hook.1", "ops")
+        assert (view.id, view.state, view.attempts) == ("hook.1", "pending", [])
+        with pytest.raises(Refused) as refused:
+            await manager.retry("hook.2", "ops")
+        assert (refused.value.status, refused.value.code) == (404, "delivery_not_found")
+        release.set()
+        await until(lambda: house.store.state(1) == "delivered")
+    assert receiver.ids == ["e1"]
+    assert house.said == []
+
+
 async def test_all_dead_letters_are_retried(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """By and by, in order per task, with bounded memory, across a restart; ten thousand of them are not as many log lines."""
     monkeypatch.setattr(endpoint_module, "WINDOW", 100)
@@ -636,6 +788,74 @@ async def test_deliveries_are_listed_newest_first(house: House) -> None:
                 await manager.deliveries("hook", None, limit=3, cursor=wrong)
         with pytest.raises(Refused):
             await manager.deliveries("none", None, limit=3, cursor=None)
+
+
+async def test_deliveries_that_were_never_tried_are_listed(house: House) -> None:
+    """One in its first attempt and those that wait for theirs, with the stored ones in order, none twice, page by page."""
+    release = asyncio.Event()
+
+    async def answer(request: web.Request, name: str) -> int:
+        if name in ("e2", "e5"):
+            await release.wait()
+        return 200 if name in ("e1", "e5") else 500
+
+    async with (
+        Receiver(answer).serve() as receiver,
+        house.open(config(receiver.url, retry_schedule=[])) as manager,
+    ):
+        house.commit(event(1, "jobs/1"), event(2, "jobs/2"), event(3, "jobs/2"), event(4, "jobs/4"), event(5, "jobs/5"))
+        await receiver.wait(4)
+        await until(lambda: house.store.state(1) == "delivered" and house.store.state(4) == "dead")
+
+        async def listed(state: str | None, limit: int = 2) -> list[tuple[int, str, int]]:
+            found, cursor, more = [], None, True
+            while more:
+                page, cursor = await manager.deliveries("hook", state, limit=limit, cursor=cursor)
+                assert len(page) <= limit
+                found += [(view.sequence, view.state, len(view.attempts)) for view in page]
+                more = cursor is not None
+            return found
+
+        everything = [
+            (5, "pending", 0), (4, "dead", 1), (3, "pending", 0), (2, "pending", 0), (1, "delivered", 1)
+        ]  # fmt: skip
+        assert await listed(None) == await listed(None, 1) == await listed(None, 10) == everything
+        assert await listed("pending") == [one for one in everything if one[1] == "pending"]
+        assert [(await manager.delivery(f"hook.{n}")).state for n in (5, 3, 2)] == ["pending"] * 3
+        begins = await manager.replay("hook", after=0, since=None, by="ops")
+        assert begins == 0
+        await receiver.wait(6)  # of the first and the fourth again
+        await until(lambda: len(house.store.attempts(4)) == 2)
+        again = [(sequence, state) for sequence, state, _ in await listed(None)]
+        assert again == [*((6, "pending") for n in again if n[0] == 6), *(one[:2] for one in everything)]
+        release.set()
+        await until(lambda: manager.get("hook").status.pending == 0)
+        assert [state for _, state, _ in await listed(None)][-5:] == [
+            "delivered", "dead", "dead", "dead", "delivered",
+        ]  # fmt: skip
+
+
+async def test_lag_is_what_was_not_looked_at(house: House) -> None:
+    """What waits in the log behind an endpoint that is too slow is counted, and the label goes with the endpoint."""
+    release = asyncio.Event()
+
+    async def answer(request: web.Request, name: str) -> int:
+        await release.wait()
+        return 200
+
+    async with Receiver(answer).serve() as receiver, house.open() as manager:
+        await manager.create(settings(receiver.url, concurrency=1), "ops")
+        count = 3000
+        house.commit(*[event(house.store.head + n, f"jobs/{n}") for n in range(1, count + 1)])
+        await receiver.wait(1)
+        await until(lambda: 0 < manager.get("hook").status.lag < count)
+        status = manager.get("hook").status
+        assert status.lag + status.pending == count
+        line = f'mainstem_delivery_lag_events{{endpoint="hook"}} {status.lag:.1f}'
+        assert line in generate_latest(house.metrics.registry).decode()
+        release.set()
+        await manager.remove("hook", "ops")
+        assert "mainstem_delivery_lag_events{" not in generate_latest(house.metrics.registry).decode()
 
 
 async def test_retention_is_counted(house: House) -> None:

@@ -1,0 +1,43 @@
+"""Filters that are valid and yet can match nothing, as after a slip of the pen. Pure.
+
+Owns what of a filter is doubtful and how that is said. Must not know where filters are configured, nor refuse any: a newer
+gateway may have events that this one has not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from gateway.validation import suggest
+from schemas.event import SOURCE_TYPES, TASK_TYPES, WEBHOOK_TYPES, Status
+from schemas.filter import Filter
+
+_TYPES = (*TASK_TYPES, *SOURCE_TYPES, *WEBHOOK_TYPES)
+_STATUSES = tuple(status.value for status in Status)
+
+
+def of(where: Filter, sources: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """What cannot match, each with its field.
+
+    Args:
+        where: the filter.
+        sources: names of the sources that there are.
+    """
+    for status in where.status:
+        if status not in _STATUSES:
+            yield "status", f"no task has the status {status!r}{suggest(status, _STATUSES)}"
+    for wanted in where.type:
+        if wanted.endswith("*"):
+            if not any(known.startswith(wanted[:-1]) for known in _TYPES):
+                yield "type", f"no event has a type that begins with {wanted[:-1]!r}"
+        elif wanted not in _TYPES:
+            yield "type", f"no event has the type {wanted!r}{suggest(wanted, _TYPES)}"
+    for source in where.source:
+        if source not in sources:
+            yield "source", f"there is no source {source!r}{suggest(source, sources)}"
+    for task in where.task:
+        source, slash, _ = task.partition("/")
+        if not slash:
+            yield "task", f"{task!r} is no task key: these are <source name>/<task id>"
+        elif source not in sources:
+            yield "task", f"{task!r}: there is no source {source!r}{suggest(source, sources)}"
