@@ -21,8 +21,8 @@ def endpoint(name: str, **health: Any) -> dict[str, Any]:
         "enabled": True, "origin": "file",
         "health": {
             "state": "delivering", "disabled": None, "failing_since": None, "breaker": "closed", "pending": 0,
-            "in_flight": 0, "dead": 0, "position": "00000000000000000034", "last_error": None, "last_error_at": None,
-            "last_delivered_at": AT, "paused_until": None, "replay_upto": None, **health,
+            "in_flight": 0, "dead": 0, "position": "00000000000000000034", "lag": 0, "last_error": None,
+            "last_error_at": None, "last_delivered_at": AT, "paused_until": None, "replay_upto": None, **health,
         },
     }  # fmt: skip
 
@@ -43,6 +43,8 @@ class Endpoints:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str, Any]] = []
+        #: what becomes of a test, once it is asked about
+        self.outcome = "delivered"
         self.endpoints = {
             "billing": endpoint("billing"),
             "crm": endpoint(
@@ -87,6 +89,9 @@ class Endpoints:
                 return 202, {"endpoint": name, "retried": self.endpoints[name]["health"]["dead"]}
             case ["webhooks", name, "replay"]:
                 return 202, {"endpoint": name, "after": "00000000000000000007", "complete": False}
+            case ["deliveries", id]:
+                name, _, sequence = id.rpartition(".")
+                return 200, delivery(name, int(sequence), self.outcome)
             case ["deliveries", id, "retry"]:
                 name, _, sequence = id.rpartition(".")
                 self.deliveries[name] = [one for one in self.deliveries[name] if one["id"] != id]

@@ -274,7 +274,7 @@ async def test_by_keyboard_alone(tmp_path: Path) -> None:
         await expect(page.get_by_text("Skip to the content")).to_be_focused()
         await keys.press("Enter")
         await expect(page.locator("main")).to_be_focused()
-        await _tab_to(page, "Webhooks", back=True)
+        await _tab_to(page, "Webhooks, 2 need attention", back=True)
         await keys.press("Enter")
         await expect(page.locator("main")).to_be_focused()
         await expect(page).to_have_title("Webhooks · Mainstem")
@@ -319,11 +319,13 @@ async def test_webhooks_and_what_can_be_done_about_them(tmp_path: Path) -> None:
 
         async def confirm(button: str, dialog: str, said: str) -> None:
             await page.get_by_role("button", name=button).click()
+            title = await page.get_by_role("dialog").get_by_role("heading").inner_text()
             await page.get_by_role("dialog").get_by_role("button", name=dialog, exact=True).click()
             await expect(page.get_by_role("dialog").get_by_role("status")).to_contain_text(said)
+            await expect(page.get_by_role("dialog").get_by_role("heading")).not_to_have_text(title)
             await page.get_by_role("dialog").get_by_role("button", name="Close").click()
 
-        await confirm("Send a test to billing", "Send a test", "Delivery billing.13 is on its way.")
+        await confirm("Send a test to billing", "Send a test", "Delivered in 3.1 ms: the receiver answered HTTP 204.")
         await confirm("Enable audit", "Enable", "It is delivering.")
         await confirm("Retry dead letters of crm", "Retry dead letters", "2 dead letters will be sent again.")
         await confirm(
@@ -346,6 +348,120 @@ async def test_webhooks_and_what_can_be_done_about_them(tmp_path: Path) -> None:
             ("POST", "webhooks/crm/replay", {"since": "24h"}),
             ("POST", "deliveries/crm.12/retry", None),
         ]
+
+
+async def test_what_is_stuck_is_said_on_every_page(tmp_path: Path) -> None:
+    """The overview counts endpoints and dead letters in the colour of a warning; the tab has a badge while there is a reason."""
+    async with house(tmp_path) as (_, url), browsing(url) as visit:
+        page, endpoints = visit.page, Endpoints()
+        endpoints.endpoints["crm"]["health"].update(state="paused", pending=304, dead=86)
+        await endpoints.install(page)
+        await visit.to("overview")
+        tile = page.locator(".tiles li", has=page.get_by_role("link", name="Webhooks"))
+        await expect(tile.locator("strong")).to_have_text("1 paused")
+        await expect(tile.locator("strong")).to_have_attribute("data-tone", "warn")
+        await expect(tile.locator(".more")).to_have_text("1 disabled, 1 delivering, 86 dead letters, backlog 304")
+        tab = page.get_by_role("navigation").get_by_role("link", name="Webhooks")
+        await expect(tab).to_have_text("Webhooks, 2 need attention")
+        endpoints.endpoints = {"billing": endpoints.endpoints["billing"]}
+        await expect(tile.locator("strong")).to_have_text("1 delivering")
+        await expect(tab).to_have_text("Webhooks")
+        await tile.get_by_role("link").click()
+        await expect(page.locator(".card")).to_have_count(1)
+
+
+async def test_a_failed_test_says_why_and_a_dialog_goes_with_its_page(tmp_path: Path) -> None:
+    async with house(tmp_path) as (_, url), browsing(url) as visit:
+        page, endpoints = visit.page, Endpoints()
+        endpoints.outcome = "dead"
+        await endpoints.install(page)
+        await visit.to("webhooks")
+        await page.get_by_role("button", name="Send a test to billing").click()
+        dialog = page.get_by_role("dialog")
+        await dialog.get_by_role("button", name="Send a test").click()
+        await expect(dialog.get_by_role("heading")).to_have_text("The test has failed")
+        await expect(dialog.get_by_role("status")).to_have_text("The first attempt failed in 13 ms: HTTP 500.")
+        await page.evaluate("location.hash = '#/overview'")
+        await expect(dialog).to_have_count(0)
+        await expect(page.get_by_role("heading", name="Sources")).to_be_visible()
+
+
+async def test_a_retry_of_what_was_delivered_is_behind_its_details(tmp_path: Path) -> None:
+    async with house(tmp_path) as (_, url), browsing(url) as visit:
+        page = visit.page
+        await Endpoints().install(page)
+        await visit.to("webhooks/crm")
+        retry = page.get_by_role("button", name="Retry delivery crm.10")
+        await expect(page.get_by_role("button", name="Retry delivery crm.11")).to_be_visible()
+        await expect(retry).to_have_count(0)
+        await page.locator(".deliveries .line").last.click()
+        await expect(retry).to_be_visible()
+
+
+def _gap(sequence: int, recovered: bool, unverified: list[str]) -> dict[str, Any]:
+    return {
+        "specversion": "1.0", "id": f"gap_{sequence}", "source": "/mainstem", "type": "source.gap", "subject": "jobs",
+        "time": "2026-01-02T03:08:05.000000Z", "datacontenttype": "application/json", "dataschema": "x",
+        "sequence": f"{sequence:020d}",
+        "data": {
+            "source": "jobs", "adapter": "emit", "endpoint": "/s", "from": "2026-01-02T03:04:05.000000Z",
+            "to": "2026-01-02T03:08:05.000000Z", "recovered": recovered, "unverified": unverified,
+        },
+    }  # fmt: skip
+
+
+async def test_gaps_are_told_in_words_and_found_in_the_log(tmp_path: Path) -> None:
+    """When, how long, whether all is known again, and which tasks are not; the link leads to the gaps, however old."""
+    gaps = [_gap(0, True, []), _gap(1, False, ["job-a", "job-b", "job-c", "job-d"])]
+
+    async def answer(route: Any) -> None:
+        if "type=source.gap" in route.request.url:
+            await route.fulfill(json={"items": gaps, "next": None, "position": "00000000000000000001"})
+        else:
+            await route.fallback()
+
+    async with house(tmp_path) as (_, url), browsing(url, timezone_id="UTC") as visit:
+        page = visit.page
+        await page.route("**/v1/events**", answer)
+        await visit.to("overview")
+        told = page.locator(".card .tone")
+        await expect(told).to_have_text(
+            re.compile(
+                r"\s*Last gap: 2 Jan 2026, 03:04:05, for 4 min\.\s+Not recovered: 4 tasks are unverified:\s+"
+                r"job-a\s+job-b\s+job-c\s+and 1 more\.\s+All gaps\s*"
+            )
+        )
+        await expect(told).to_have_attribute("data-tone", "warn")
+        await expect(told.get_by_role("link", name="job-b")).to_have_attribute("href", "#/tasks/jobs/job-b")
+        await visit.picture("gap")
+        await told.get_by_role("link", name="All gaps").click()
+        await expect(page.get_by_label("Type")).to_have_value("source.gap")
+        rows = page.get_by_role("list", name="Older events").locator(".event")
+        await expect(rows).to_have_count(1)  # what this page has begins at the second position
+        await expect(rows).to_contain_text("states were repaired")
+
+
+async def test_silent_tasks_are_marked_and_found(tmp_path: Path) -> None:
+    """What runs and says nothing for long is marked; what has ended is never silent, and is sorted by the time that is shown."""
+    async with house(tmp_path) as (upstream, url), browsing(url) as visit:
+        page = visit.page
+        await page.clock.install()
+        await visit.to("tasks")
+        await live(page)
+        await upstream.post(
+            {"jobId": "slow"}, {"jobId": "over-1"}, {"jobId": "over-2"},
+            *({"jobId": job, "type": "completed", "status": "completed"} for job in ("over-2", "over-1")),
+        )  # fmt: skip
+        over = page.get_by_role("list", name="Ended").locator(".what .mono")
+        await expect(over).to_have_text(["over-1", "over-2"])
+        await expect(page.get_by_test_id("ended")).to_have_text("showing 2 of the last 2; older ones below")
+        await expect(page.locator(".silent")).to_have_count(0)
+        await page.clock.fast_forward("03:00")
+        await expect(page.locator(".silent")).to_have_text("silent for 3 min")
+        await page.get_by_label("Last heard").select_option("silent")
+        await expect(page.locator(".row .what .mono")).to_have_text(["slow"])
+        await page.get_by_role("link", name="Overview", exact=True).click()
+        await expect(page.get_by_role("link", name="1 silent")).to_be_visible()
 
 
 async def test_a_real_dead_letter_is_retried(tmp_path: Path) -> None:
@@ -425,8 +541,9 @@ async def test_errors_are_told_in_words_and_pass(tmp_path: Path) -> None:
                     "/metrics is not reachable from here"
                 )
                 await visit.picture("errors")
-                await home.stop()
-                await expect(page.locator(".note", has_text="The stream was cut.")).to_be_visible()
+                await asyncio.gather(
+                    home.stop(), expect(page.locator(".note", has_text="The stream was cut.")).to_be_visible()
+                )
                 await visit.picture("cut")
                 await home.start()
                 await live(page)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from schemas.event import SOURCE_TYPES, TASK_TYPES, WEBHOOK_TYPES
 from tests.clients.kit import serving
 from tests.ui.kit import STATIC, Visit, browsing, needs_browser
 
@@ -97,6 +98,35 @@ async def test_metrics(visit: Visit) -> None:
         f"m.quantile(undefined, {after}, 'none_seconds', 0.5)": None,
     }
     assert await _all(visit, "metrics.js", cases) == cases
+
+
+async def test_types(visit: Visit) -> None:
+    """The filter offers every type that the log can have."""
+    found = (await _all(visit, "status.js", {"m.TYPES": None}))["m.TYPES"]
+    assert sorted(found) == sorted({*TASK_TYPES, *SOURCE_TYPES, *WEBHOOK_TYPES} - {"task.snapshot"})
+
+
+async def test_endpoints_in_words(visit: Visit) -> None:
+    """The worst comes first."""
+    call = "m.ofEndpoints([{{health: {{state: {!r}, dead: {}, pending: 2}}}}, {{health: {{state: 'delivering', dead: 0, pending: 0}}}}])"
+    cases: dict[str, Any] = {
+        call.format("failing", 0): {
+            "tone": "bad", "word": "1 failing", "more": "1 delivering, no dead letters, backlog 2", "stuck": 1,
+        },
+        call.format("delivering", 1): {
+            "tone": "warn", "word": "2 delivering", "more": "1 dead letter, backlog 2", "stuck": 1,
+        },
+        call.format("replaying", 0): {
+            "tone": "good", "word": "1 replaying", "more": "1 delivering, no dead letters, backlog 2", "stuck": 0,
+        },
+    }  # fmt: skip
+    assert await _all(visit, "status.js", cases) == cases
+
+
+async def test_a_colour_belongs_to_a_name(visit: Visit) -> None:
+    """Whatever appears later."""
+    cases: dict[str, Any] = {"['b', 'a', 'b', 'c', 'a'].map(m.lineOf)": [0, 1, 0, 2, 1]}
+    assert await _all(visit, "charts.js", cases) == cases
 
 
 async def test_addresses(visit: Visit) -> None:

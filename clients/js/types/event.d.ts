@@ -167,6 +167,10 @@ export interface WebhookData {
   by?: string | null;
   /** webhook.updated: the settings that differ now */
   changed?: string[] | null;
+  /** webhook.deleted, by the configuration: deliveries that were pending */
+  pending?: number | null;
+  /** webhook.deleted, by the configuration: dead letters */
+  dead?: number | null;
   /** webhook.disabled: why */
   reason?: string | null;
   /** webhook.disabled: since when everything failed */

@@ -7,7 +7,7 @@
 import { ApiError, get, onUnauthorized } from "./api.js";
 import { Events } from "./events.js";
 import { openFeed } from "./feed.js";
-import { useNews, useNow } from "./hooks.js";
+import { useNews, useNow, usePolled } from "./hooks.js";
 import { html, render, useEffect, useErrorBoundary, useRef, useState } from "./html.js";
 import { Login } from "./login.js";
 import { openMetrics } from "./metrics.js";
@@ -15,13 +15,15 @@ import { Overview } from "./overview.js";
 import { Badge, Dialogs, Empty, Trouble } from "./parts.js";
 import { here, linkTo } from "./routes.js";
 import { claims, session } from "./session.js";
-import { CONNECTION } from "./status.js";
+import { CONNECTION, ofEndpoints } from "./status.js";
 import { Task } from "./task.js";
 import { Tasks } from "./tasks.js";
 import { moment, span, visible } from "./text.js";
 import { Endpoint, Webhooks } from "./webhooks.js";
 
 const PAGES = [["overview", "Overview"], ["tasks", "Tasks"], ["events", "Events"], ["webhooks", "Webhooks"]];
+/** ms between two looks at the webhooks. */
+const EVERY = 3000;
 /** ms before its end at which a token is warned of. */
 const SOON = 120_000;
 /** Connections in a row that were not opened, before causes are named. */
@@ -58,7 +60,7 @@ function Signed({ leave }) {
   const [parts, setParts] = useState(null);
   useEffect(() => {
     const refused = (error) => leave(error.message);
-    const feed = openFeed({ onStopped: (error) => [4001, 4009].includes(error.code) && refused(new ApiError(401, "token", "The token is not, or no longer, accepted.")) });
+    const feed = openFeed({ onStopped: (error) => [4001, 4009].includes(error.code) && refused(new ApiError(401, "token", "This token is not valid, or no longer. Sign in with another one.")) });
     const metrics = openMetrics();
     const stop = onUnauthorized(refused);
     setParts({ feed, metrics });
@@ -94,12 +96,13 @@ function Shell({ feed, metrics, leave }) {
     main.current.focus({ preventScroll: true }); // who reads by ear or keyboard is told that the page is another one
     scrollTo(0, 0);
   }, [page, ...names]);
-  const props = { feed, metrics, scope };
+  const webhooks = usePolled("v1/webhooks", EVERY);
+  const props = { feed, metrics, scope, webhooks };
   return html`<a class="skip" href="#content" onClick=${(event) => { event.preventDefault(); main.current.focus(); }}>Skip to the content</a>
     <header class="top">
       <a class="brand" href=${linkTo("overview")} aria-label="Mainstem, overview"><${Mark} /><span>Mainstem</span></a>
       <nav aria-label="Pages"><ul>
-        ${PAGES.map(([id, title]) => html`<li key=${id}><a href=${linkTo(id)} aria-current=${page === id ? "page" : undefined}>${title}</a></li>`)}
+        ${PAGES.map(([id, title]) => html`<li key=${id}><a href=${linkTo(id)} aria-current=${page === id ? "page" : undefined}>${title}${id === "webhooks" && html`<${Stuck} items=${webhooks.data?.items} />`}</a></li>`)}
       </ul></nav>
       <div class="tools"><${Connection} feed=${feed} /><${Theme} /><${Account} scope=${scope} leave=${leave} /></div>
     </header>
@@ -108,6 +111,12 @@ function Shell({ feed, metrics, leave }) {
       <${Guard} key=${page + "/" + names.join("/")}><${Page} page=${page} names=${names} ...${props} /><//>
     </main>
     <${Dialogs} />`;
+}
+
+/** How many endpoints somebody has to look after. */
+function Stuck({ items = [] }) {
+  const { tone, stuck } = ofEndpoints(items);
+  return stuck > 0 && html`<span class="unseen">, </span><span class="count" data-tone=${tone}>${stuck}</span><span class="unseen"> need attention</span>`;
 }
 
 /** A mistake in one page ends neither the others nor the stream. */

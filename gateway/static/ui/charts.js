@@ -5,7 +5,7 @@
  */
 
 import { html, useEffect, useLayoutEffect, useRef } from "./html.js";
-import { visible } from "./text.js";
+import { listed, visible } from "./text.js";
 
 /** Colours that are told apart in both themes, in order. */
 const LINES = ["--line-1", "--line-2", "--line-3", "--line-4", "--line-5", "--line-6", "--line-7", "--line-8"];
@@ -14,25 +14,35 @@ const HEIGHT = 150;
 const NARROWEST = 60;
 const WIDEST_LABEL = 64;
 
+/** Lines by what they are about. @type {Map<string, number>} */
+const given = new Map();
+
+/** The line of a name: the same one in every chart, as long as the page is open. @param {string} name */
+export function lineOf(name) {
+  if (!given.has(name)) given.set(name, given.size % LINES.length);
+  return given.get(name);
+}
+
 /**
- * @param {{title: string, names: string[], times: number[], series: (number | null)[][], show: (value: number | null) => string, whole?: boolean, none?: string}} props
+ * @param {{title: string, names: string[], times: number[], series: (number | null)[][], show: (value: number | null) => string, whole?: boolean, none?: string, latest?: (number | null)[], lines?: number[]}} props
  *   `times` in seconds, ascending; a list of values for each name; `whole`: there is nothing between whole numbers;
- *   `none`: what is said where nothing can be drawn
+ *   `none`: what is said where nothing can be drawn; `latest`: the figures beside the names, where they are not the last of the
+ *   lines; `lines`: which line each name has, where it is not its place
  */
-export const Chart = ({ title, names, times, series, show, whole = false, none = "Drawn from the second reading on." }) => html`<figure class="chart">
+export const Chart = ({ title, names, times, series, show, whole = false, none = "Waiting for the next measurement.", latest = series.map((values) => values.at(-1) ?? null), lines = names.map((_, index) => index % LINES.length) }) => html`<figure class="chart">
   <figcaption>
     <span class="title">${title}</span>
     <ul class="legend">
-      ${names.map((name, index) => html`<li key=${name}><span class="swatch" data-line=${index % LINES.length}></span><bdi>${visible(name, 30)}</bdi> <b>${show(series[index]?.at(-1) ?? null)}</b></li>`)}
+      ${names.map((name, index) => html`<li key=${name}><span class="swatch" data-line=${lines[index]}></span><bdi>${visible(name, 30)}</bdi> <b>${show(latest[index] ?? null)}</b></li>`)}
     </ul>
   </figcaption>
-  ${times.length > 1 && names.length ? html`<${Plot} names=${names} times=${times} series=${series} show=${show} whole=${whole} />` : html`<p class="plot dim">${none}</p>`}
+  ${times.length > 1 && names.length ? html`<${Plot} title=${title} names=${names} lines=${lines} times=${times} series=${series} show=${show} whole=${whole} />` : html`<p class="plot dim">${none}</p>`}
 </figure>`;
 
-function Plot({ names, times, series, show, whole }) {
+function Plot({ title, names, lines, times, series, show, whole }) {
   const place = useRef(null);
   const plot = useRef(null);
-  const labels = names.join("\n");
+  const labels = names.map((name, index) => `${name} ${lines[index]}`).join("\n");
   const latest = useRef({ times, series });
   latest.current = { times, series };
 
@@ -41,7 +51,10 @@ function Plot({ names, times, series, show, whole }) {
     let frame = 0;
     const draw = () => {
       plot.current?.destroy();
-      plot.current = new uPlot(options(element, names.length, show, whole), [latest.current.times, ...latest.current.series], element);
+      plot.current = new uPlot(options(element, lines, show, whole), [latest.current.times, ...latest.current.series], element);
+      const { canvas } = plot.current.ctx;
+      canvas.setAttribute("role", "img");
+      canvas.setAttribute("aria-label", `${title}: lines over time of ${listed(names.map((name) => visible(name, 30)))}; the newest values are beside the title`);
     };
     const resize = new ResizeObserver(() => {
       cancelAnimationFrame(frame);
@@ -65,11 +78,11 @@ function Plot({ names, times, series, show, whole }) {
 
   useEffect(() => plot.current?.setData([times, ...series]), [times, series]);
 
-  return html`<div ref=${place} class="plot" aria-hidden="true"></div>`;
+  return html`<div ref=${place} class="plot"></div>`;
 }
 
-/** @param {HTMLElement} element @param {number} count @param {(value: number) => string} show @param {boolean} whole */
-function options(element, count, show, whole) {
+/** @param {HTMLElement} element @param {number[]} lines @param {(value: number) => string} show @param {boolean} whole */
+function options(element, lines, show, whole) {
   const faint = color(element, "--faint");
   const axis = { stroke: color(element, "--dim"), font: `11px ${getComputedStyle(element).fontFamily}`, grid: { stroke: faint, width: 1 }, ticks: { show: false } };
   return {
@@ -85,8 +98,8 @@ function options(element, count, show, whole) {
     ],
     series: [
       {},
-      ...Array.from({ length: count }, (_, index) => ({
-        stroke: color(element, LINES[index % LINES.length]),
+      ...lines.map((line) => ({
+        stroke: color(element, LINES[line]),
         width: 1.5,
         points: { show: false },
         spanGaps: false,

@@ -9,8 +9,9 @@ import { EVENTS } from "./feed.js";
 import { useNews, useQuery } from "./hooks.js";
 import { html, useEffect, useReducer, useRef, useState } from "./html.js";
 import { Choice, Data, Empty, Json, Search, Section, Trouble } from "./parts.js";
+import { newest } from "./past.js";
 import { linkTo } from "./routes.js";
-import { toneOfType } from "./status.js";
+import { toneOfType, TYPES } from "./status.js";
 import { clock, count, moment, visible } from "./text.js";
 
 /** Milliseconds between two drawings; new rows in each; rows; drawings that a sample is told over. */
@@ -20,6 +21,8 @@ const SHOWN = 100;
 const WINDOW = 12;
 const PAUSED = 200;
 const CHOICES = 100;
+/** Events of the log that are shown below those that came. */
+const PAST = 200;
 
 export function Events({ feed, scope }) {
   const [field, change] = useQuery();
@@ -30,12 +33,16 @@ export function Events({ feed, scope }) {
   const flow = useFlow(feed, fits, JSON.stringify(chosen), paused !== null);
   const seen = paused?.entries ?? feed.entries;
   const values = (of, own) => [...new Set([...seen.map(({ event }) => of(event)), own])].filter(Boolean).sort().slice(0, CHOICES);
-  const types = values(({ type }) => type, chosen.type);
+  const types = [...TYPES, ...values(({ type }) => type, chosen.type).filter((type) => !TYPES.includes(type) && !type.endsWith("*"))];
   const rooms = [...new Set(types.map((type) => `${type.split(".")[0]}.*`))];
   if (feed.error?.status === 403) return html`<h1 class="unseen">Events</h1><${Trouble} error=${feed.error} what="The event stream" scope=${scope} />`;
 
   // The rows that somebody is looking into stay where they are; the button brings all that are kept.
   const rows = paused === null ? flow.rows : (paused.rows ?? paused.entries).filter(fits).reverse();
+  const oldest = seen[0]?.event.sequence ?? "~"; // after all digits: nothing was seen
+  const log = useLog(field("log") === "all" && feed.ready, chosen);
+  const older = log.entries.filter((entry) => entry.event.sequence < oldest && fits(entry)).reverse();
+  const narrowed = chosen.source || chosen.type || chosen.task;
   const halt = (rows) => {
     setMost(PAUSED);
     pause({ entries: [...feed.entries], rows });
@@ -46,18 +53,40 @@ export function Events({ feed, scope }) {
       <form class="filters" role="search" aria-label="Filter events" onSubmit=${(event) => event.preventDefault()}>
         <${Search} label="Text" placeholder="task, kind, name or id" value=${field("text")} change=${(value) => change("text", value)} />
         <${Choice} label="Source" value=${chosen.source} options=${values(sourceOf, chosen.source)} change=${(value) => change("source", value)} />
-        <${Choice} label="Type" value=${chosen.type} options=${[...rooms.map((room) => [room, room]), ...types.filter((type) => !rooms.includes(type))]} change=${(value) => change("type", value)} />
+        <${Choice} label="Type" value=${chosen.type} options=${[...rooms.map((room) => [room, room]), ...types]} change=${(value) => change("type", value)} />
         ${chosen.task && html`<button type="button" onClick=${() => change("task", "")}>Task ${visible(chosen.task, 40)} ×</button>`}
       </form>
       <${Trouble} error=${feed.error} what="The event stream" scope=${scope} />
       ${!feed.ready && !feed.error && html`<p class="loading">Loading…</p>`}
-      ${feed.ready && !rows.length && (feed.entries.length ? html`<${Empty} title="No event matches">Of the newest ${count(feed.entries.length)} events, none fits the filter. New ones are shown as they come.<//>` : html`<${Empty} title="Nothing has happened yet">Events are shown as they come.<//>`)}
+      ${feed.ready && !rows.length && !older.length && !log.busy && (feed.entries.length ? html`<${Empty} title="No event matches">Of the newest ${count(feed.entries.length)} events, none fits the filter. New ones are shown as they come.<//>` : html`<${Empty} title="Nothing has happened yet">Events are shown as they come.<//>`)}
       <ol class="rows events" aria-label="Events, newest first">
         ${rows.slice(0, paused === null ? SHOWN : most).map((entry) => html`<${Row} key=${entry.event.id} entry=${entry} hold=${() => paused === null && halt(flow.rows.toReversed())} />`)}
       </ol>
       ${paused?.rows && paused.rows.length < paused.entries.length && html`<button type="button" onClick=${() => halt(null)}>Show every event</button>`}
+      ${log.busy && html`<p class="loading">Looking through the log…</p>`}
+      <${Trouble} error=${log.error} what="The log" scope=${scope} />
+      ${log.entries.length > 0 && html`<header class="section-head"><h3>Older, from the log</h3><span class="dim">${older.length ? `the last ${count(older.length)}` : "none: all that match are above"}</span></header>`}
+      <ol class="rows events" aria-label="Older events, newest first">${older.map((entry) => html`<${Row} key=${entry.event.id} entry=${entry} hold=${() => {}} />`)}</ol>
+      ${feed.ready && narrowed && field("log") !== "all" && html`<button type="button" onClick=${() => change("log", "all")}>Look through the log</button>`}
       ${paused !== null && rows.length > most && html`<button type="button" onClick=${() => setMost(most + PAUSED * 2)}>Show more</button>`}
     <//>`;
+}
+
+/** The newest events of the whole log that match, once they are wanted. */
+function useLog(wanted, { source, type, task }) {
+  const [state, set] = useState({ entries: [], busy: false, error: null });
+  const asked = wanted && Boolean(source || type || task);
+  useEffect(() => {
+    const closing = new AbortController();
+    set({ entries: [], busy: asked, error: null });
+    if (!asked) return;
+    newest({ source, type, task }, PAST, closing.signal).then(
+      (entries) => set({ entries, busy: false, error: null }),
+      (error) => closing.signal.aborted || set({ entries: [], busy: false, error }),
+    );
+    return () => closing.abort();
+  }, [asked, source, type, task]);
+  return state;
 }
 
 /** How much of what happens is shown. */

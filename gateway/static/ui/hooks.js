@@ -74,6 +74,23 @@ export function usePolled(path, every) {
   return { data: current.data, error: current.error, refresh: () => again.current() };
 }
 
+/**
+ * Asks until the answer is the one that is waited for, or for so long that there is none to wait for.
+ * @template T
+ * @param {() => Promise<T>} ask
+ * @param {(answer: T) => boolean} enough
+ * @param {{every: number, times: number, signal: AbortSignal}} options `every`: ms between two questions
+ * @returns {Promise<T>} the last answer
+ */
+export async function follow(ask, enough, { every, times, signal }) {
+  for (let left = times; ; left--) {
+    const answer = await ask();
+    if (left <= 1 || enough(answer)) return answer;
+    await new Promise((resolve) => setTimeout(resolve, every));
+    signal.throwIfAborted();
+  }
+}
+
 /** A value that is kept in the address, so that a filtered page can be passed on and the way back works. */
 export function useQuery() {
   const parse = () => new URLSearchParams(location.hash.split("?")[1] ?? "");

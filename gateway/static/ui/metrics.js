@@ -124,7 +124,8 @@ export function openMetrics() {
     const before = readings.at(-WINDOW)?.values ?? readings[0]?.values;
     readings.push({ at: Date.now(), values });
     if (readings.length > WINDOW) readings.shift();
-    const both = (name) => [0.5, 0.99].map((share) => quantile(before, values, name, share));
+    // One reading alone tells of all the time since the gateway started, which is not what is drawn.
+    const both = (name) => [0.5, 0.99].map((share) => before && quantile(before, values, name, share)).map((value) => value ?? null);
     metrics.points.push({
       at: Date.now() / 1000,
       relay: both("mainstem_relay_latency_seconds"),

@@ -67,15 +67,20 @@ export function Dialogs() {
   const [props, set] = useState(null);
   useEffect(() => {
     ask = set;
-    return () => (ask = () => {});
+    const leave = () => set(null); // it was about the page that is left
+    addEventListener("hashchange", leave);
+    return () => {
+      ask = () => {};
+      removeEventListener("hashchange", leave);
+    };
   }, []);
   return props && html`<${Dialog} ...${props} close=${() => set(null)} />`;
 }
 
 /**
  * A button that says what it will do, and does it once that is confirmed.
- * @param {{label: string, title: string, children: any, act: (form: FormData) => Promise<string>, done: () => void, small?: boolean, accessible?: string}} props
- *   `act` does it and says what came of it; `accessible` is the button's name where its label needs the rest of the page
+ * @param {{label: string, title: string, children: any, act: (form: FormData, signal: AbortSignal) => Promise<{title: string, words: string, tone?: string}>, done: () => void, small?: boolean, accessible?: string}} props
+ *   `act` does it and says what came of it; it stops where nobody waits for that any more; `accessible` is the button's name where its label needs the rest of the page
  */
 export const Ask = ({ label, title, children, act, done, small = false, accessible }) =>
   html`<button type="button" class=${small ? "small" : ""} aria-label=${accessible} aria-haspopup="dialog" onClick=${() => ask({ label, title, children, act, done })}>${label}</button>`;
@@ -84,25 +89,32 @@ function Dialog({ label, title, children, act, done, close }) {
   const dialog = useRef(null);
   const id = useId();
   const [busy, setBusy] = useState(false);
-  const [said, setSaid] = useState("");
+  const [said, setSaid] = useState(null);
   const [error, setError] = useState(null);
-  useEffect(() => dialog.current.showModal(), []);
+  const closing = useRef(null);
+  useEffect(() => {
+    closing.current = new AbortController();
+    dialog.current.showModal();
+    return () => closing.current.abort();
+  }, []);
   async function submit(event) {
     event.preventDefault();
     setBusy(true);
     setError(null);
+    const { signal } = closing.current;
     try {
-      setSaid(await act(new FormData(event.target)));
+      setSaid(await act(new FormData(event.target), signal));
       done();
     } catch (failure) {
+      if (signal.aborted) return;
       setError(failure);
     }
     setBusy(false);
   }
   return html`<dialog ref=${dialog} aria-labelledby=${id} onClose=${close}>
     <form onSubmit=${submit}>
-      <h3 id=${id}>${title}</h3>
-      ${said ? html`<p role="status">${said}</p>` : html`<div class="explained">${children}</div>`}
+      <h3 id=${id}>${said?.title ?? title}</h3>
+      ${said ? html`<p role="status" class=${said.tone === "bad" ? "error" : ""}>${said.words}</p>` : html`<div class="explained">${children}</div>`}
       <${Trouble} error=${error} />
       <footer>
         ${said

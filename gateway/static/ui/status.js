@@ -3,7 +3,17 @@
  * @module
  */
 
+import { count, many } from "./text.js";
+
 /** @typedef {"good" | "busy" | "wait" | "warn" | "bad" | "idle"} Tone */
+
+/** Every type that the log can have, in the order in which people look for them. */
+export const TYPES = [
+  ...["created", "queued", "dispatched", "started", "progressed", "checkpointed", "retried", "requeued", "succeeded", "failed", "cancelled",
+    "updated", "status_changed", "owner_added", "owner_removed", "assignee_added", "assignee_removed", "deleted"].map((word) => `task.${word}`),
+  ...["connected", "disconnected", "gap", "failed", "finished"].map((word) => `source.${word}`),
+  ...["created", "updated", "deleted", "enabled", "disabled", "secret_rotated", "replayed", "retried", "test"].map((word) => `webhook.${word}`),
+];
 
 /** In order of progress. */
 export const UNFINISHED = ["pending", "queued", "dispatched", "running", "unknown"];
@@ -60,6 +70,39 @@ export function ofEndpoint({ state }) {
   };
   const [tone, word] = known[state] ?? ["idle", state];
   return { tone, word };
+}
+
+/**
+ * All endpoints in a few words: the worst first.
+ * @param {{health: {state: string, dead: number, pending: number}}[]} items
+ * @returns {{tone: Tone, word: string, more: string, stuck: number}} `stuck`: endpoints that somebody has to look after
+ */
+export function ofEndpoints(items) {
+  const total = (of) => items.reduce((sum, { health }) => sum + of(health), 0);
+  const counts = ["failing", "paused", "disabled", "replaying", "delivering"]
+    .map((state) => [state, total((health) => Number(health.state === state))])
+    .filter(([, number]) => number > 0)
+    .map(([state, number]) => `${count(number)} ${state}`);
+  const bad = total(({ state }) => Number(state === "failing"));
+  const stuck = total(({ state, dead }) => Number(state === "failing" || state === "paused" || state === "disabled" || dead > 0));
+  const dead = total((health) => health.dead);
+  const waiting = total((health) => health.pending);
+  return {
+    tone: bad ? "bad" : stuck ? "warn" : "good",
+    word: counts[0] ?? "none",
+    more: [...counts.slice(1), dead ? many(dead, "dead letter") : "no dead letters", `backlog ${count(waiting)}`].join(", "),
+    stuck,
+  };
+}
+
+/** Milliseconds without a word after which a task that should be under way counts as silent. */
+export const SILENCE = 120_000;
+
+/** For how long (ms) a task has been silent; 0: it is not. @param {{task: {status: string}, at: string | null}} known @param {number} now */
+export function silentFor({ task, at }, now) {
+  if (!at || (task.status !== "running" && task.status !== "queued" && task.status !== "dispatched")) return 0;
+  const quiet = now - Date.parse(at);
+  return quiet >= SILENCE ? quiet : 0;
 }
 
 /** @type {Record<string, [Tone, string]>} */

@@ -61,6 +61,9 @@ export function span(seconds) {
   return `${Math.round(seconds / 86_400)} days`;
 }
 
+/** "a", "a and b", "a, b and c" @param {string[]} words */
+export const listed = (words) => (words.length < 2 ? words.join("") : `${words.slice(0, -1).join(", ")} and ${words.at(-1)}`);
+
 /** How long ago a time of the gateway was, or how far ahead it is. @param {string | null | undefined} time @param {number} now ms */
 export function ago(time, now) {
   if (!time) return "never";

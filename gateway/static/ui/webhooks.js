@@ -4,25 +4,26 @@
  */
 
 import { get, post, query } from "./api.js";
-import { useNews, useNow, usePolled, useQuery } from "./hooks.js";
+import { follow, useNews, useNow, usePolled, useQuery } from "./hooks.js";
 import { html, useEffect, useState } from "./html.js";
 import { Ask, Badge, Choice, Data, Empty, Facts, Section, Time, Trouble } from "./parts.js";
 import { encoded, linkTo } from "./routes.js";
-import { DELIVERY, ofEndpoint } from "./status.js";
-import { ago, count, many, moment, position, visible } from "./text.js";
+import { DELIVERY, ofEndpoint, ofEndpoints } from "./status.js";
+import { ago, count, latency, many, moment, position, visible } from "./text.js";
 
 const EVERY = 3000;
 const PAGE = 50;
+/** ms between two looks at a test on its way, and how many there are. */
+const FOLLOW = { every: 250, times: 60 };
 const FILTERS = ["type", "source", "kind", "status", "task"];
 
-export function Webhooks({ metrics, scope }) {
+export function Webhooks({ metrics, scope, webhooks: { data, error, refresh } }) {
   useNews(metrics);
-  const { data, error, refresh } = usePolled("v1/webhooks", EVERY);
   const now = useNow();
   const items = data?.items ?? [];
-  const dead = items.reduce((sum, { health }) => sum + health.dead, 0);
+  const { word, more } = ofEndpoints(items);
   return html`<h1 class="unseen">Webhooks</h1>
-    <${Section} title="Webhooks" aside=${items.length > 0 && html`<span class="dim">${many(items.length, "endpoint")}, ${many(dead, "dead letter")}</span>`}>
+    <${Section} title="Webhooks" aside=${items.length > 0 && html`<span class="dim">${many(items.length, "endpoint")}: ${word}, ${more}</span>`}>
       <${Trouble} error=${error} what="The list of webhooks" scope=${scope} />
       ${!data && !error && html`<p class="loading">Loading…</p>`}
       ${data && !items.length && html`<${Empty} title="No webhooks configured">
@@ -77,15 +78,15 @@ function Actions({ endpoint, refresh }) {
   const shown = html`<b><${Data} value=${name} /></b>`;
   return html`<div class="actions">
     <${Ask} label="Send a test" title="Send a test event?" done=${refresh} small accessible=${`Send a test to ${name}`}
-      act=${async () => `Delivery ${visible((await post(`${path}/test`)).id)} is on its way.`}>
+      act=${(_, signal) => test(path, signal)}>
       <p>An event of type <code>webhook.test</code> goes to ${shown} alone, signed like any other, whatever its filter is.</p>
     <//>
     ${health.disabled && html`<${Ask} label="Enable" title="Enable this endpoint?" done=${refresh} small accessible=${`Enable ${name}`}
-      act=${async () => `It is ${ofEndpoint((await post(`${path}/enable`)).health).word.toLowerCase()}.`}>
+      act=${async () => ({ title: "The endpoint is enabled", words: `It is ${ofEndpoint((await post(`${path}/enable`)).health).word.toLowerCase()}.` })}>
       <p>${shown} gets events again, from the next one on. What happened meanwhile is not sent by itself: a replay does that.</p>
     <//>`}
     ${health.dead > 0 && html`<${Ask} label="Retry dead letters" title="Retry all dead letters?" done=${refresh} small accessible=${`Retry dead letters of ${name}`}
-      act=${async () => `${many((await post(`${path}/retry`)).retried, "dead letter")} will be sent again.`}>
+      act=${async () => ({ title: "Dead letters are retried", words: `${many((await post(`${path}/retry`)).retried, "dead letter")} will be sent again.` })}>
       <p>${many(health.dead, "dead letter")} of ${shown} will be sent again, with the ids they had. A receiver that got one already sees a repeat.</p>
     <//>`}
     <${Ask} label="Replay" title="Replay events?" done=${refresh} small accessible=${`Replay events to ${name}`} act=${(form) => replay(path, form)}>
@@ -99,10 +100,25 @@ function Actions({ endpoint, refresh }) {
   </div>`;
 }
 
+/** Sends a test and waits, within reason, for what comes of its first attempt. */
+async function test(path, signal) {
+  const { id } = await post(`${path}/test`);
+  const tried = ({ state, attempts }) => state !== "pending" || attempts.length > 0;
+  const { state, attempts, next_attempt_at: next } = await follow(() => get(`v1/deliveries/${encoded(id)}`, { signal }), tried, { ...FOLLOW, signal });
+  const last = attempts.at(-1);
+  if (state === "delivered") return { title: "The test was delivered", words: `Delivered${took(last)}${last?.status ? `: the receiver answered HTTP ${last.status}` : ""}.` };
+  if (!last) return { title: "The test is still waiting", tone: "bad", words: `Delivery ${visible(id)} has not been tried yet. Is the endpoint paused, or its backlog long? It stays in the list of deliveries.` };
+  const again = state === "pending" && next ? ` It is tried again ${Date.parse(next) > Date.now() ? ago(next, Date.now()) : "now"}.` : "";
+  return { title: "The test has failed", tone: "bad", words: `The first attempt failed${took(last)}: ${visible(last.error ?? `HTTP ${last.status}`, 300)}.${again}` };
+}
+
+/** How long an attempt took, where that is known. */
+const took = (attempt) => (attempt?.duration_ms == null ? "" : ` in ${latency(attempt.duration_ms / 1000)}`);
+
 async function replay(path, form) {
   const { after, complete } = await post(`${path}/replay`, { since: form.get("since") });
   const words = `Events after position ${position(after)} are sent again.`;
-  return complete ? words : `${words} The log does not reach back further: what is older is gone.`;
+  return { title: "Replay has begun", words: complete ? words : `${words} The log does not reach back further: what is older is gone.` };
 }
 
 /** One endpoint with its deliveries. */
@@ -168,6 +184,9 @@ function Delivery({ delivery, now, done }) {
   const [tone, word] = DELIVERY[delivery.state] ?? ["idle", delivery.state];
   const last = delivery.attempts.at(-1);
   const tried = delivery.attempts.length ? many(delivery.attempts.length, "attempt") : "not tried yet";
+  const retry = html`<${Ask} label="Retry" small title="Send this event again?" done=${done} accessible=${`Retry delivery ${delivery.id}`} act=${() => sendAgain(delivery)}>
+    <p>Event <code><${Data} value=${delivery.event_id} /></code> is sent again with the id it had.${delivery.state === "delivered" && " It was delivered already: the receiver sees a repeat."}</p>
+  <//>`;
   return html`<li class="event" data-tone=${tone}>
     <div class="split">
       <button type="button" class="line" aria-expanded=${open} onClick=${() => setOpen(!open)}>
@@ -177,14 +196,17 @@ function Delivery({ delivery, now, done }) {
         <span class="gist dim">${delivery.next_attempt_at && delivery.state === "pending" ? `next attempt ${Date.parse(delivery.next_attempt_at) > now ? ago(delivery.next_attempt_at, now) : "is due"}` : last && (last.error ? visible(last.error, 160) : `HTTP ${last.status}`)}</span>
         <span class="when dim">${tried}${last && html`, <${Time} at=${last.at} now=${now} />`}</span>
       </button>
-      ${delivery.state !== "pending" && html`<${Ask} label="Retry" small title="Send this event again?" done=${done} accessible=${`Retry delivery ${delivery.id}`}
-        act=${async () => `It is ${(DELIVERY[(await post(`v1/deliveries/${encoded(delivery.id)}/retry`)).state] ?? ["", "under way"])[1].toLowerCase()} now.`}>
-        <p>Event <code><${Data} value=${delivery.event_id} /></code> is sent again with the id it had.${delivery.state === "delivered" && " It was delivered already: the receiver sees a repeat."}</p>
-      <//>`}
+      ${delivery.state === "dead" && retry}
     </div>
     ${open && html`<div class="opened"><${Facts} pairs=${[["Delivery", html`<${Data} value=${delivery.id} class="mono" />`], ["Event", html`<${Data} value=${delivery.event_id} class="mono" />`], ["Position", position(delivery.sequence)]]} />
-      <${Attempts} attempts=${delivery.attempts} /></div>`}
+      <${Attempts} attempts=${delivery.attempts} />
+      ${["delivered", "skipped"].includes(delivery.state) && html`<div class="actions">${retry}</div>`}</div>`}
   </li>`;
+}
+
+async function sendAgain({ id }) {
+  const { state } = await post(`v1/deliveries/${encoded(id)}/retry`);
+  return { title: "The event is sent again", words: `It is ${(DELIVERY[state] ?? ["", "under way"])[1].toLowerCase()} now.` };
 }
 
 function Attempts({ attempts }) {
@@ -193,7 +215,7 @@ function Attempts({ attempts }) {
     <thead><tr><th scope="col">#</th><th scope="col">At</th><th scope="col">Answer</th><th scope="col">Took</th><th scope="col">What it said</th></tr></thead>
     <tbody>${attempts.map((attempt, index) => html`<tr key=${index}>
       <td>${index + 1}</td><td>${moment(attempt.at)}</td><td>${attempt.status === null ? "none" : `HTTP ${attempt.status}`}</td>
-      <td>${count(attempt.duration_ms)} ms</td>
+      <td>${attempt.duration_ms === null ? "–" : `${count(attempt.duration_ms)} ms`}</td>
       <td>${attempt.error && html`<span class="error"><${Data} value=${attempt.error} most=${400} /></span> `}${attempt.response && html`<code><${Data} value=${attempt.response} most=${400} /></code>`}${!attempt.error && !attempt.response && "–"}</td>
     </tr>`)}</tbody>
   </table></div>`;
