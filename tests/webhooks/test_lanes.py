@@ -99,6 +99,17 @@ def test_what_comes_in_late_takes_its_place() -> None:
     assert lanes.take().sequence == 4
 
 
+def test_a_time_that_no_longer_holds_wakes_nobody() -> None:
+    """A delivery that was hastened meanwhile is not made ready a second time when its old time comes."""
+    lanes = Lanes()
+    lanes.add(item(1, due=5.0))
+    lanes.hasten(lanes.get(1) or item(0))
+    lanes.unpark(6.0)
+    assert lanes.ready == 1
+    lanes.settle(lanes.take())
+    assert not lanes.ready
+
+
 def test_hastened() -> None:
     """The first of a lane is ready at once; behind another one it still waits for that."""
     lanes = Lanes()
