@@ -80,9 +80,12 @@ class MemoryStore:
     async def positions(self) -> dict[str, int]:
         return {}
 
+    async def endpoints(self) -> dict[str, bytes]:
+        return {}
+
     async def deliver(self, results: Deliveries) -> None: ...
 
-    async def trim(self, before: float) -> int:
+    async def trim(self, before: float, bounds: object = None) -> int:
         return 0
 
 
