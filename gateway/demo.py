@@ -24,7 +24,7 @@ from aiohttp import web
 
 from gateway import simulators, telemetry
 from gateway.app import Gateway
-from gateway.commands.remote import DEFAULT_URL
+from gateway.commands.program import DEFAULT_URL
 from gateway.config import Settings
 from gateway.webhooks.signing import encode_secret, sign
 

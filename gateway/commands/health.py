@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from gateway.commands import program
 from gateway.errors import MainstemError
 
 #: Bytes of an answer that are read.
@@ -11,14 +12,7 @@ _MOST = 1 << 20
 
 
 @click.command()
-@click.option(
-    "--url",
-    default="http://127.0.0.1:8080",
-    envvar="MAINSTEM_URL",
-    show_default=True,
-    show_envvar=True,
-    help="Gateway.",
-)
+@program.url_option
 @click.option("--live", is_flag=True, help="Only whether the process answers (/healthz), not whether it is ready.")
 @click.option("--timeout", type=click.FloatRange(min=0.1, max=60), default=3.0, show_default=True, help="In seconds.")
 @click.option("-q", "--quiet", is_flag=True, help="Only the exit code.")

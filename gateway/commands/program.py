@@ -28,6 +28,19 @@ config_option = click.option(
 )
 
 
+#: Where a gateway is that was told nothing else.
+DEFAULT_URL = "http://127.0.0.1:8080"
+
+url_option = click.option(
+    "--url",
+    default=DEFAULT_URL,
+    envvar="MAINSTEM_URL",
+    show_default=True,
+    show_envvar=True,
+    help="Gateway.",
+)
+
+
 def load(path: Path) -> Settings:
     """The configuration in a file.
 

@@ -18,12 +18,12 @@ from urllib.parse import quote, urlencode, urlsplit
 import click
 
 from gateway.commands import table
+from gateway.commands.program import DEFAULT_URL
 from gateway.errors import ConfigError, MainstemError
 
 if TYPE_CHECKING:
     from gateway.config import Settings
 
-DEFAULT_URL = "http://127.0.0.1:8080"
 #: Seconds for a request: a little more than the gateway takes for any.
 TIMEOUT = 40.0
 #: Seconds for which a minted token is good: one command's worth.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gateway.commands import program
 from gateway.errors import MainstemError
 
 if TYPE_CHECKING:
@@ -50,14 +51,7 @@ def _moment(ctx: click.Context, parameter: click.Parameter, value: str | None) -
 
 
 @click.command()
-@click.option(
-    "--url",
-    default="http://127.0.0.1:8080",
-    envvar="MAINSTEM_URL",
-    show_default=True,
-    show_envvar=True,
-    help="Gateway.",
-)
+@program.url_option
 @click.option("--token", envvar="MAINSTEM_TOKEN", show_envvar=True, help="Access token; better given in the variable.")
 @click.option("--source", multiple=True, callback=_values, help="Only these sources; repeatable or comma-separated.")
 @click.option("--task", multiple=True, callback=_values, help="Only these tasks, <source>/<task id>.")
@@ -78,7 +72,6 @@ def tail(ctx: click.Context, /, **options: Any) -> None:
         raise click.UsageError("--after and --since are two ways to say the same: use one")
     import mainstem_client
     from gateway import telemetry
-    from gateway.commands import program
     from mainstem_client import position
 
     telemetry.configure("warning", "console", [options["token"]] if options["token"] else [], stream=sys.stderr)

@@ -114,7 +114,11 @@ class Hub:
             return
         for entry in self.ring.extend(events):
             for group in self.index.matching(entry.event):
+                entry.frame(
+                    group.form
+                )  # made here, where a failure is one of taking events in and not of telling somebody
                 self._owed.setdefault(group, []).append(entry)
+        self.ring.settle()
         self.head = events[-1].sequence
         oldest = events[0].received
         self._received = oldest if self._received is None else min(self._received, oldest)
@@ -210,13 +214,12 @@ class Hub:
 
     def _flush(self) -> None:
         """Writes what this turn of the loop has brought, one write a connection."""
-        self._broadcast()
         self._flush_due = False
+        self._broadcast()
         members, self._dirty = self._dirty, []
         for member in members:
             member.dirty = False
             self.flush(member)
-        self.ring.settle()
         self._metrics.stream_sent.inc(self._sent)
         self._sent = 0
         if self._received is not None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gateway.stream import framing, hub, outlet
+from gateway.stream import framing, hub, outlet, ring
 from tests.stream.fakes import FakeStore
 from tests.stream.test_edges import connect, surroundings
 from tests.stream.test_interleavings import Wire
@@ -97,6 +97,23 @@ async def test_many_connections_gather_what_follows(monkeypatch: pytest.MonkeyPa
 
 def _publish(around: Any, count: int) -> None:
     around.hub.publish([around.store.append("task.progressed") for _ in range(count)])
+
+
+async def test_an_event_that_cannot_be_shown_fails_where_it_is_taken_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not in a callback that nobody waits for, where it once would have kept the hub from ever writing again."""
+    around = surroundings(FakeStore())
+    wire = Counting()
+    connect(around, wire)
+    await _turns()
+    wire.writes.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(ring.Entry, "frame", lambda self, form: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            _publish(around, 1)
+    _publish(around, 1)
+    await _turns()
+    around.hub.close()
+    assert _said(wire) == ["task.progressed"]
 
 
 @asynccontextmanager
