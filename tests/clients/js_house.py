@@ -18,11 +18,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import aiohttp
 import jwt
 import pytest
 from aiohttp import web
 
-from tests.clients.kit import NODE, Gateway, Upstream, free_port, serving
+from tests.clients.kit import NODE, PATIENCE, Gateway, Upstream, free_port, serving
 from tests.e2e.kit import QUICK, write
 
 PACKAGE = Path(__file__).parents[2] / "clients" / "js"
@@ -178,6 +179,16 @@ class House:
                 file.unlink()
         await self._gateway.start()
 
+    async def _published(self, query: dict[str, str]) -> None:
+        """Returns once the gateway has published so many checkpoints, whatever the client knows of it."""
+        wanted = f'mainstem_events_total{{source="jobs",type="task.checkpointed"}} {float(query["count"])}'
+        async with asyncio.timeout(PATIENCE), aiohttp.ClientSession(self._gateway.url) as session:
+            while True:
+                async with session.get("/metrics") as response:
+                    if wanted in await response.text():
+                        return
+                await asyncio.sleep(0.02)
+
     async def _network(self, query: dict[str, str]) -> None:
         self._proxy.budget = int(query["budget"]) if "budget" in query else None
         if query.get("flow") == "stop":
@@ -190,7 +201,7 @@ class House:
     def app(self) -> web.Application:
         """Where the orders go: `POST /<order>?...`, and `GET /token?seconds=`."""
         orders: dict[str, Callable[[dict[str, str]], Awaitable[None]]] = {
-            "say": self._say, "restart": self._restart, "network": self._network,
+            "say": self._say, "restart": self._restart, "network": self._network, "published": self._published,
         }  # fmt: skip
 
         async def obey(request: web.Request) -> web.Response:
@@ -226,7 +237,7 @@ async def house(directory: Path, *, seed: int) -> AsyncIterator[dict[str, str]]:
             auth={"secret": SECRET},
             sources=[{**source, **QUICK}],
         )
-        gateway = Gateway(config)
+        gateway = Gateway(config, upstream)
         stack.push_async_callback(gateway.kill)
         await gateway.start()
         proxy = await stack.enter_async_context(Proxy(port, seed).running())

@@ -54,8 +54,15 @@ class Upstream:
             self._joined.notify_all()
         async for _ in socket:
             pass
-        self._socket = None
+        async with self._joined:
+            self._socket = None
+            self._joined.notify_all()
         return socket
+
+    async def left(self) -> None:
+        """Returns once nobody is connected: what is said to a gateway that has gone is said to nobody."""
+        async with asyncio.timeout(PATIENCE), self._joined:
+            await self._joined.wait_for(lambda: self._socket is None)
 
     async def say(self, count: int) -> None:
         """Progress of one job, so many times, long enough to be compressed; waits for the gateway to be connected."""
@@ -93,10 +100,10 @@ async def serving(app: web.Application) -> AsyncIterator[str]:
 
 
 class Gateway:
-    """`mainstem run`, which can be stopped and started again at the same address."""
+    """`mainstem run`, which can be stopped and started again at the same address; its upstream sees that too."""
 
-    def __init__(self, config: Path) -> None:
-        self._config = config
+    def __init__(self, config: Path, upstream: Upstream | None = None) -> None:
+        self._config, self._upstream = config, upstream
         self._process: Process | None = None
         self.url = ""
 
@@ -110,11 +117,17 @@ class Gateway:
         assert self._process is not None
         self._process.signal(signal.SIGTERM)
         assert await self._process.ended() == 0
+        await self._missed()
 
     async def kill(self) -> None:
         """Idempotent."""
         if self._process is not None:
             await self._process.kill()
+            await self._missed()
+
+    async def _missed(self) -> None:
+        if self._upstream is not None:
+            await self._upstream.left()
 
 
 @asynccontextmanager
@@ -128,7 +141,7 @@ async def gateway(directory: Path, upstream: Upstream, **server: Any) -> AsyncIt
         "spaces": ["s"],
     }
     config = write(directory, server={"port": free_port(), "drain_timeout": 1, **server}, sources=[{**source, **QUICK}])
-    made = Gateway(config)
+    made = Gateway(config, upstream)
     try:
         await made.start()
         yield made
