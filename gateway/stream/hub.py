@@ -114,9 +114,7 @@ class Hub:
             return
         for entry in self.ring.extend(events):
             for group in self.index.matching(entry.event):
-                entry.frame(
-                    group.form
-                )  # made here, where a failure is one of taking events in and not of telling somebody
+                entry.frame(group.form)  # a failure here is one of taking events in, later it would end the stream
                 self._owed.setdefault(group, []).append(entry)
         self.ring.settle()
         self.head = events[-1].sequence

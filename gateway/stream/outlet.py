@@ -90,10 +90,8 @@ class QueuedOutlet:
         self._failed = True
         self._pieces.clear()
         self._task.cancel()
-        if isinstance(self._transport, asyncio.WriteTransport):
-            self._transport.abort()
-        elif self._transport is not None:
-            self._transport.close()
+        if self._transport is not None:
+            getattr(self._transport, "abort", self._transport.close)()
 
     async def drained(self) -> None:
         """Returns once everything was sent, or cannot be any more."""
@@ -120,9 +118,10 @@ def descriptor(outlet: Outlet) -> int:
     Writing to it is as good as `write`, and cheaper, while the transport is not closing (so that the descriptor is its own)
     and has nothing buffered (so that nothing is overtaken). What the operating system does not take goes to `write`.
     """
-    if not isinstance(outlet, asyncio.BaseTransport) or outlet.get_extra_info("sslcontext") is not None:
+    tell = getattr(outlet, "get_extra_info", None)  # not by type: transports of uvloop are none of asyncio's
+    if tell is None or tell("sslcontext") is not None:
         return -1
-    socket = outlet.get_extra_info("socket")
+    socket = tell("socket")
     return -1 if socket is None else int(socket.fileno())
 
 

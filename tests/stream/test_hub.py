@@ -6,11 +6,13 @@ import asyncio
 import json
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import wraps
 from typing import Any
 
 import pytest
+import uvloop
 
 from gateway.stream import framing, hub, outlet, ring
 from tests.stream.fakes import FakeStore
@@ -116,6 +118,19 @@ async def test_an_event_that_cannot_be_shown_fails_where_it_is_taken_in(monkeypa
     assert _said(wire) == ["task.progressed"]
 
 
+def _on_each_loop(test: Callable[[], Awaitable[None]]) -> Callable[..., None]:
+    """On asyncio's own loop and on the one that the gateway runs on, whose transports are not of asyncio's types."""
+
+    @pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+    @wraps(test)
+    def run(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+        with asyncio.Runner(loop_factory=loop) as runner:
+            runner.run(test())  # type: ignore[arg-type]
+
+    del run.__wrapped__  # type: ignore[attr-defined]  # pytest would take it for a coroutine without parameters
+    return run
+
+
 @asynccontextmanager
 async def _peer() -> AsyncIterator[tuple[asyncio.WriteTransport, socket.socket]]:
     """A TCP transport with small buffers and the blocking socket at its other end."""
@@ -123,9 +138,8 @@ async def _peer() -> AsyncIterator[tuple[asyncio.WriteTransport, socket.socket]]
 
     class Accept(asyncio.Protocol):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            assert isinstance(transport, asyncio.WriteTransport)
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 * 1024)
-            accepted.set_result(transport)
+            accepted.set_result(transport)  # type: ignore[arg-type]
 
     server = await asyncio.get_running_loop().create_server(Accept, "127.0.0.1", 0)
     client = socket.socket()
@@ -151,6 +165,7 @@ def _read(client: socket.socket, until: int) -> bytes:
     return data
 
 
+@_on_each_loop
 async def test_what_the_operating_system_does_not_take_at_once_is_sent_later_in_order() -> None:
     """Past the lane, straight to the socket: a part of a frame, then nothing at all; every frame arrives whole, once."""
     async with _peer() as (transport, client):
@@ -168,6 +183,7 @@ async def test_what_the_operating_system_does_not_take_at_once_is_sent_later_in_
     assert [body["sequence"] for body in bodies[2:]] == [f"{number:020d}" for number in range(1, count + 1)]
 
 
+@_on_each_loop
 async def test_a_socket_that_is_gone_takes_nobody_along() -> None:
     """The peer resets its connection: it is forgotten, and those before and behind it get what they are owed."""
     async with _peer() as (transport, client):
@@ -188,10 +204,11 @@ async def test_a_socket_that_is_gone_takes_nobody_along() -> None:
         around.hub.close()
 
 
+@_on_each_loop
 async def test_a_descriptor_is_used_only_where_bytes_go_out_as_they_are() -> None:
     """TLS, and outlets that are no transports, are written to by their own methods."""
     async with _peer() as (transport, _):
-        assert outlet.descriptor(transport) == transport.get_extra_info("socket").fileno()
+        assert outlet.descriptor(transport) == transport.get_extra_info("socket").fileno() >= 0
 
     class Tls(asyncio.Transport):
         def get_extra_info(self, name: str, default: Any = None) -> Any:
