@@ -21,8 +21,8 @@ def _second(second: int) -> str:
 
 def render(epoch: float) -> str:
     """A time in seconds since 1970 (UTC) as `2025-01-16T11:07:57.954470Z`, microseconds always shown."""
-    micros = round(epoch * 1_000_000)
-    return f"{_second(micros // 1_000_000)}.{micros % 1_000_000:06d}Z"
+    second, micros = divmod(round(epoch * 1_000_000), 1_000_000)
+    return f"{_second(second)}.{micros:06d}Z"
 
 
 @lru_cache(maxsize=4096)

@@ -40,6 +40,7 @@ from gateway.webhooks.record import Notice, Record, Replay, Revival
 from gateway.webhooks.schedule import Fate
 from gateway.webhooks.sender import Answer
 from gateway.webhooks.status import EndpointStatus
+from gateway.webhooks.workers import Workers
 from schemas import rfc3339
 
 _log = structlog.get_logger("mainstem.webhooks")
@@ -102,7 +103,6 @@ class Endpoint:
         self.books = Books(config.name, kept, clock, changed, notice)
         self.record = kept
         self._store, self._clock, self._rng, self._metrics = store, clock, rng, metrics
-        self._broken = broken
         self._cursor = Cursor(config, store, recent, clock)
         self._client = Client(config, kept, clock, names)
         self._lanes = Lanes(latest=config.progress == "latest")
@@ -110,7 +110,9 @@ class Endpoint:
         self._health = Health(config.name, self.books, clock)
         self._alarm = Alarm(clock, self._rung, f"webhook-alarm {self.name}")
         self._wake = asyncio.Event()
-        self._flying: set[asyncio.Task[None]] = set()
+        self._workers = Workers(
+            f"webhook {self.name}", self._attempt, self._next, lambda: self.books.ledger.unsaved > 0, broken
+        )
         self._stopped = False
         self._turn = asyncio.Lock()  # held while the log is read and while what is in memory is put in order anew
         self._bytes = 0
@@ -164,7 +166,7 @@ class Endpoint:
         """Begins no further attempt. Returns those in flight."""
         self._stopped = True
         self._alarm.cancel()
-        return set(self._flying)
+        return self._workers.stop()
 
     async def close(self) -> None:
         """Gives up what is in flight and closes the connections. Idempotent."""
@@ -188,6 +190,7 @@ class Endpoint:
         was_full = not self._has_room()
         self.books.saved()
         self._launch()
+        self._workers.release()
         if was_full:
             self._wake.set()
 
@@ -219,7 +222,7 @@ class Endpoint:
             failing_since=kept.failing_since,
             breaker="open" if breaker.is_open else "closed",
             pending=self._pending(),
-            in_flight=len(self._flying),
+            in_flight=self._workers.busy,
             dead=self.books.dead,
             position=self.books.ledger.position,
             lag=self._lag(),
@@ -537,28 +540,22 @@ class Endpoint:
         if self._stopped or self._disabled is not None:
             return
         self._lanes.unpark(self._clock.monotonic())
-        while (item := self._next(len(self._flying))) is not None:
-            task = asyncio.create_task(self._work(item), name=f"webhook {self.name}")
-            self._flying.add(task)
-            task.add_done_callback(self._landed)
+        self._workers.launch()
         due = self._lanes.next_due
         if due is not None:
             self._alarm.set(due)
         if self._wants_more() and self._has_more():
             self._wake.set()
 
-    def _next(self, flying: int) -> Item | None:
+    def _next(self) -> Item | None:
         """Takes a delivery that may be sent now; None: there is none, or the alarm is set for it.
 
         A delivery is in flight until its result is stored: no more than that is sent again after a crash.
-
-        Args:
-            flying: attempts under way.
         """
         lanes = self._lanes
-        if self._stopped or self._disabled is not None or not lanes.ready:
+        if self._workers.busy + self.books.ledger.unsaved >= self.config.concurrency:
             return None
-        if flying + self.books.ledger.unsaved >= self.config.concurrency:
+        if not lanes.ready or self._stopped or self._disabled is not None:
             return None
         now, new, breaker = self._clock.monotonic(), lanes.next_is_new, self._health.breaker
         wait = max(breaker.opens_at(new=new) - now, self._bucket.wait(now))
@@ -569,40 +566,22 @@ class Endpoint:
         breaker.sent(now, new=new)
         return lanes.take()
 
-    async def _work(self, item: Item | None) -> None:
-        """Sends one delivery after the other for as long as there is one: a task for each would cost more than its order."""
-        while item is not None:
-            await self._attempt(item, self.config)
-            item = self._next(len(self._flying) - 1)
-        task = asyncio.current_task()
-        assert task is not None
-        self._flying.discard(task)  # in the same step: who looks next must find its place free
-        due = self._lanes.next_due
-        if due is not None and not self._stopped:
-            self._alarm.set(due)
-
-    def _landed(self, task: asyncio.Task[None]) -> None:
-        self._flying.discard(task)
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
-            self._broken(error)
-            self._launch()
-
     async def _attempts(self, item: Item) -> bytes:
         if item.attempts is not None:
             return item.attempts
         row = await self._store.delivery(self.name, item.sequence)
         return row.attempts if row is not None else history.NONE
 
-    async def _attempt(self, item: Item, config: EndpointConfig) -> None:
+    async def _attempt(self, item: Item) -> None:
         """Sends one delivery once."""
+        config = self.config
         try:
             event = item.event or await self._cursor.event(item.sequence)
-            attempts = await self._attempts(item)
+            attempts = item.attempts or await self._attempts(item)
         except StoreError as error:
             _log.warning("webhook_store_unreadable", endpoint=self.name, error=str(error))
             if self._disabled is None:
-                self._lanes.park(item, self._clock.monotonic() + STORE_RETRY)
+                self._park(item, STORE_RETRY)
                 return
         if self._disabled is not None:  # since this attempt began
             self._lanes.settle(item)
@@ -615,6 +594,13 @@ class Endpoint:
             return
         answer = await self._client.send(event)
         self._settle(item, answer, attempts, config)
+
+    def _park(self, item: Item, delay: float) -> None:
+        """Sends a taken delivery again after so many seconds."""
+        until = self._clock.monotonic() + delay
+        self._lanes.park(item, until)
+        if not self._stopped:
+            self._alarm.set(until)
 
     def _settle(self, item: Item, answer: Answer, attempts: bytes, config: EndpointConfig) -> None:
         """Draws the consequences of an attempt."""
@@ -634,10 +620,11 @@ class Endpoint:
         if verdict.fate is Fate.DELIVERED:
             self._record(item, "delivered", attempts)
             self._lanes.settle(item)
-        elif verdict.fate is Fate.RETRY and self._disabled is None:
+            return
+        if verdict.fate is Fate.RETRY and self._disabled is None:
             self._record(item, "pending", attempts, self._clock.now() + verdict.delay)
             self._drop_body(item)
-            self._lanes.park(item, self._clock.monotonic() + verdict.delay)
+            self._park(item, verdict.delay)
             for follower in self._lanes.waiting(item.lane):
                 self._shelve(follower)
         else:
