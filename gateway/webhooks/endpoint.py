@@ -1,22 +1,18 @@
 """One endpoint: its lanes, the attempts in flight, and what comes of them.
 
-Owns what is known in memory of the endpoint's deliveries and turns outcomes into rows, a position and a record for the store.
+Owns when it reads the log, sends and gives up, and turns outcomes into rows, a position and a record for the store.
 Must not know other endpoints, nor write to the store: the dispatcher collects what all endpoints have and writes it together.
 
 What survives a crash: `gateway.webhooks.ledger` has the rule. After a start an event with a pending row is tried when due,
 one with any other row is done, and what was in flight is sent again with the same id.
 
-What memory holds: The log is read only while few lanes have something to send, so a slow endpoint waits in the log, not here.
-A delivery that failed, and every one behind it in its lane, gets a pending row and gives up its body; what remains
-here of it is a few hundred bytes, and of those there are at most `WINDOW`.
+The log is read only while few lanes have something to send, so a slow endpoint waits in the log, not in memory.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import random
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
@@ -33,13 +29,14 @@ from gateway.webhooks.client import Client
 from gateway.webhooks.config import EndpointConfig
 from gateway.webhooks.cursor import PAGE, Cursor, lane_of
 from gateway.webhooks.health import Health
-from gateway.webhooks.lanes import Item, Lanes
+from gateway.webhooks.lanes import Item
 from gateway.webhooks.names import Names
 from gateway.webhooks.recent import Recent
 from gateway.webhooks.record import Notice, Record, Replay, Revival
 from gateway.webhooks.schedule import Fate
 from gateway.webhooks.sender import Answer
 from gateway.webhooks.status import EndpointStatus
+from gateway.webhooks.stock import Stock
 from gateway.webhooks.workers import Workers
 from schemas import rfc3339
 
@@ -49,8 +46,6 @@ _log = structlog.get_logger("mainstem.webhooks")
 LOW = 256
 #: Deliveries that one endpoint may have in memory, parked ones included; then the rest waits in the log.
 WINDOW = 50_000
-#: Bytes of bodies that one endpoint keeps; the bodies of further deliveries are read again when it is their turn.
-BODY_BYTES = 4 << 20
 #: Results that may wait to be written; nothing more is sent meanwhile.
 UNSAVED = 1024
 #: Seconds until something that the store refused is tried again.
@@ -60,9 +55,6 @@ GONE = "it answered 410"
 DISABLED = "the endpoint is disabled"
 #: Why it is, where `enabled` of its settings is false.
 SWITCHED_OFF = "its settings say so"
-#: State of a delivery that a newer progress event made needless (`progress: latest`) after it had a row.
-SKIPPED = "skipped"
-SUPERSEDED = "a newer progress event was sent instead"
 EXPIRED = "the log no longer has this event"
 #: Who does what nobody asked for.
 SELF = "mainstem"
@@ -105,7 +97,8 @@ class Endpoint:
         self._store, self._clock, self._rng, self._metrics = store, clock, rng, metrics
         self._cursor = Cursor(config, store, recent, clock)
         self._client = Client(config, kept, clock, names)
-        self._lanes = Lanes(latest=config.progress == "latest")
+        self._stock = Stock(config.name, self.books, clock, latest=config.progress == "latest")
+        self._lanes = self._stock.lanes
         self._bucket = rate.Bucket(config.rate_limit, clock.monotonic())
         self._health = Health(config.name, self.books, clock)
         self._alarm = Alarm(clock, self._rung, f"webhook-alarm {self.name}")
@@ -115,15 +108,13 @@ class Endpoint:
         )
         self._stopped = False
         self._turn = asyncio.Lock()  # held while the log is read and while what is in memory is put in order anew
-        self._bytes = 0
 
         self._disabled = kept.disabled or (None if config.enabled else SWITCHED_OFF)
-        self._doomed: deque[Item] = deque()  # to become dead letters because the endpoint is disabled
         self._doomed_upto = 0  # what the log has up to there was pending when the endpoint was disabled
         self._enabler: str | None = None  # who wants it enabled again
         self._enabled = asyncio.Event()
         self._outcomes: dict[str, Counter] = {}  # `labels` costs more than counting
-        metrics.deliveries_pending.labels(self.name).set_function(self._pending)
+        metrics.deliveries_pending.labels(self.name).set_function(self._stock.__len__)
         metrics.deliveries_dead.labels(self.name).set_function(lambda: self.books.dead)
         metrics.delivery_lag.labels(self.name).set_function(self._lag)
 
@@ -221,7 +212,7 @@ class Endpoint:
             disabled=self._disabled,
             failing_since=kept.failing_since,
             breaker="open" if breaker.is_open else "closed",
-            pending=self._pending(),
+            pending=len(self._stock),
             in_flight=self._workers.busy,
             dead=self.books.dead,
             position=self.books.ledger.position,
@@ -232,9 +223,6 @@ class Endpoint:
             paused_until=self._clock.now() + wait if wait > 0 else None,
             replay_upto=kept.replay.upto if kept.replay is not None else None,
         )
-
-    def _pending(self) -> int:
-        return len(self._lanes) + len(self._doomed)
 
     def _lag(self) -> int:
         return max(0, self._cursor.end - self.books.ledger.read)
@@ -250,7 +238,7 @@ class Endpoint:
         """
         async with self._turn:
             for item in self._lanes:
-                self._shelve(item)  # so that the position covers all that was taken in by the old filter
+                self._stock.shelve(item)  # so that the position covers all that was taken in by the old filter
             change(self.books)
             self.config = config
             self._cursor.configure(config)
@@ -290,9 +278,8 @@ class Endpoint:
             upto = max(ledger.read, running.upto if running is not None else 0)
             for item in self._lanes:
                 if item.sequence <= after or self._lanes.is_flying(item):
-                    self._shelve(item)
-            for item in self._lanes.drop(after):
-                self._drop_body(item)
+                    self._stock.shelve(item)
+            self._stock.drop(after)
             ledger.rewind(after)
             self._cursor.horizon = max(self._cursor.horizon, upto)
             self.record.replay = Replay(upto, self.books.cut())
@@ -333,7 +320,7 @@ class Endpoint:
                 self._again(row, event)
             else:
                 self._lanes.hasten(held)
-                self._record(held, "pending", await self._attempts(held), self._clock.now())
+                self._stock.enter(held, "pending", await self._attempts(held), self._clock.now())
             self.books.note("webhook.retried", {"by": by, "delivery": f"{self.name}.{sequence}"})
         self._launch()
         return True
@@ -349,7 +336,7 @@ class Endpoint:
             ledger.watch()
             try:
                 row = await self._store.delivery(self.name, sequence)
-                return self._ahead(sequence - 1, sequence).get(sequence, row)
+                return self._stock.rows(sequence - 1, sequence).get(sequence, row)
             finally:
                 ledger.unwatch()
 
@@ -376,7 +363,7 @@ class Endpoint:
                 stored = await self._store.deliveries(self.name, state, upto=upto, limit=limit + 1, newest=True)
                 # below the last of a full page the store has more, to be looked at with the next page
                 low = stored[-1].sequence if len(stored) > limit else 0
-                ahead = self._ahead(low - 1, self._store.head if upto is None else upto)
+                ahead = self._stock.rows(low - 1, self._store.head if upto is None else upto)
             finally:
                 ledger.unwatch()
         found = [row for row in stored if row.sequence not in ahead]
@@ -385,18 +372,6 @@ class Endpoint:
         if len(found) > limit:
             return found[:limit], found[limit - 1].sequence
         return found, low or None
-
-    def _ahead(self, after: int, upto: int) -> dict[int, DeliveryRow]:
-        """Of a part of the log, the rows that the store did not have at `Ledger.watch`, or has not because there are none:
-        deliveries that wait for their first attempt, be it the first of a replay, or are in it."""
-        rows = self.books.ledger.newer(after, upto)
-        for item in itertools.chain(self._lanes, self._doomed):
-            if not item.stored and after < item.sequence <= upto:
-                attempts = item.attempts or history.NONE
-                rows[item.sequence] = DeliveryRow(
-                    self.name, item.sequence, item.id, item.task, "pending", item.tries, None, attempts, 0.0
-                )
-        return rows
 
     async def retry_dead(self, by: str) -> int:
         """Sends all dead letters again, by and by. Returns how many there are.
@@ -421,8 +396,7 @@ class Endpoint:
         async with self._turn:
             self.check_enabled()
             item = Item(event.sequence, event.id, lane_of(event), event.task, asked=True)
-            self._lanes.add(item)
-            self._record(item, "pending", history.NONE, self._clock.now())
+            self._stock.insert(item, history.NONE)
         self._launch()
 
     def check_enabled(self) -> None:
@@ -438,8 +412,7 @@ class Endpoint:
         """Makes a settled delivery pending, due now, at the beginning of its schedule; its history goes on."""
         item = self._cursor.restored(row, event, attempts=row.attempts)
         item.tries, item.due, item.asked, item.dead = 0, None, True, row.state == "dead"
-        self._lanes.add(item)
-        self._record(item, "pending", row.attempts, self._clock.now())
+        self._stock.insert(item, row.attempts)
 
     # Reading
 
@@ -471,7 +444,7 @@ class Endpoint:
                 else:
                     page = await self._cursor.page(self.books.ledger, self._lanes.get, self.record.replay)
                     if self._disabled is None:  # nothing is taken in any more since; `_disable` has set `_wake`
-                        self._accept(page.items)
+                        self._stock.accept(page.items)
                         self.books.reach(page.reached)
             self._launch()
 
@@ -490,24 +463,6 @@ class Endpoint:
     def _has_room(self) -> bool:
         """Whether more results may come: those that wait for the store are bounded."""
         return self.books.ledger.unsaved < UNSAVED
-
-    def _accept(self, items: list[Item]) -> None:
-        """Takes deliveries into their lanes."""
-        for item in items:
-            event = item.event
-            item.event = None
-            if not item.closed:
-                self.books.ledger.open(item)
-            replaced = self._lanes.add(item)
-            if replaced is not None:
-                self._supersede(replaced)
-            if replaced is item or item.stored:
-                continue
-            if self._lanes.is_parked(item.lane):
-                self._shelve(item)
-            elif event is not None and self._bytes + len(event.body) <= BODY_BYTES:
-                item.event = event
-                self._bytes += len(event.body)
 
     async def _revive(self, revival: Revival) -> None:
         """Makes a page of dead letters pending; how far it came is stored with them."""
@@ -581,11 +536,13 @@ class Endpoint:
         except StoreError as error:
             _log.warning("webhook_store_unreadable", endpoint=self.name, error=str(error))
             if self._disabled is None:
-                self._park(item, STORE_RETRY)
+                until = self._clock.monotonic() + STORE_RETRY
+                self._lanes.park(item, until)
+                self._ring(until)
                 return
         if self._disabled is not None:  # since this attempt began
             self._lanes.settle(item)
-            self._doomed.append(item)
+            self._stock.doomed.append(item)
             self._wake.set()
             return
         if event is None:
@@ -595,10 +552,7 @@ class Endpoint:
         answer = await self._client.send(event)
         self._settle(item, answer, attempts, config)
 
-    def _park(self, item: Item, delay: float) -> None:
-        """Sends a taken delivery again after so many seconds."""
-        until = self._clock.monotonic() + delay
-        self._lanes.park(item, until)
+    def _ring(self, until: float) -> None:
         if not self._stopped:
             self._alarm.set(until)
 
@@ -618,15 +572,13 @@ class Endpoint:
         )
         self._health.observe(item.lane, answer)
         if verdict.fate is Fate.DELIVERED:
-            self._record(item, "delivered", attempts)
+            self._stock.enter(item, "delivered", attempts)
             self._lanes.settle(item)
             return
         if verdict.fate is Fate.RETRY and self._disabled is None:
-            self._record(item, "pending", attempts, self._clock.now() + verdict.delay)
-            self._drop_body(item)
-            self._park(item, verdict.delay)
-            for follower in self._lanes.waiting(item.lane):
-                self._shelve(follower)
+            until = self._clock.monotonic() + verdict.delay
+            self._stock.park(item, until, attempts, self._clock.now() + verdict.delay)
+            self._ring(until)
         else:
             self._bury_one(item, attempts, answer.error)
             self._lanes.settle(item)
@@ -637,34 +589,10 @@ class Endpoint:
 
     # Results
 
-    def _record(self, item: Item, state: str, attempts: bytes, due: float | None = None) -> None:
-        """Notes a result; the position may move past the event with it."""
-        if state != "pending":
-            self._drop_body(item)
-        self.books.enter(item, state, attempts, due)
-
-    def _shelve(self, item: Item) -> None:
-        """Stores that a delivery waits, so that the position can move on and its body be let go."""
-        self._drop_body(item)
-        if not item.stored:
-            self._record(item, "pending", item.attempts or history.NONE)
-
-    def _supersede(self, item: Item) -> None:
-        """A newer progress event is sent in its place. Only one that has a row needs a new one."""
-        self._drop_body(item)
-        item.closed = True
-        if item.stored:
-            self._record(item, SKIPPED, history.append(history.NONE, history.end(self._clock.now(), SUPERSEDED)))
-
     def _bury_one(self, item: Item, attempts: bytes, error: str | None) -> None:
         """A delivery is a dead letter."""
-        self._record(item, "dead", attempts)
+        self._stock.enter(item, "dead", attempts)
         self._health.buried(f"{self.name}.{item.sequence}", error)
-
-    def _drop_body(self, item: Item) -> None:
-        if item.event is not None:
-            self._bytes -= len(item.event.body)
-            item.event = None
 
     # Disabled
 
@@ -685,9 +613,7 @@ class Endpoint:
         if self.record.replay is not None or self.record.revival is not None:
             self.record.replay = self.record.revival = None
             self.books.touch()
-        for item in self._lanes.drop():
-            self._drop_body(item)
-            self._doomed.append(item)
+        self._stock.doomed += self._stock.drop()
         self._doomed_upto = self._store.head
         self._wake.set()
 
@@ -695,9 +621,9 @@ class Endpoint:
         """Makes dead letters of what was pending, then lets the position follow the log."""
         while self._has_room():
             position = self.books.ledger.read
-            if self._doomed:
-                await self._give_up(self._doomed[0])
-                self._doomed.popleft()
+            if self._stock.doomed:
+                await self._give_up(self._stock.doomed[0])
+                self._stock.doomed.popleft()
             elif position < self._doomed_upto:
                 page = await self._cursor.page(self.books.ledger, self._lanes.get, None, self._doomed_upto)
                 for item in page.items:

@@ -17,6 +17,7 @@ from gateway.clock import SystemClock
 from gateway.errors import ConfigError
 from gateway.metrics import Metrics
 from gateway.webhooks import endpoint as endpoint_module
+from gateway.webhooks import stock
 from gateway.webhooks.dispatcher import Dispatcher
 from gateway.webhooks.ledger import LAG
 from tests.webhooks.fakes import (
@@ -503,7 +504,7 @@ async def test_latest_folds_behind_a_failed_delivery_too() -> None:
 async def test_memory_is_bounded_by_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
     """An endpoint that gets nothing through holds a limited number of deliveries and few bodies; the rest waits in the log."""
     monkeypatch.setattr(endpoint_module, "WINDOW", 300)
-    monkeypatch.setattr(endpoint_module, "BODY_BYTES", 50_000)
+    monkeypatch.setattr(stock, "BODY_BYTES", 50_000)
     store, clock = MemoryStore(), ManualClock()
     async with (
         Receiver(lambda *_: 500).serve() as receiver,
@@ -515,11 +516,11 @@ async def test_memory_is_bounded_by_the_log(monkeypatch: pytest.MonkeyPatch) -> 
         worker = dispatcher.endpoints["hook"]
         await until(lambda: dispatcher.status()[0].pending >= 300)
         assert dispatcher.status()[0].pending <= 300 + endpoint_module.PAGE
-        assert worker._bytes <= 50_000
+        assert worker._stock.size <= 50_000
         receiver.answer = None
         await until(lambda: store.state(2000) == "delivered", lambda: clock.advance(1))
     assert [n for n in range(1, 2001) if store.state(n) != "delivered"] == []
-    assert worker._bytes == 0
+    assert worker._stock.size == 0
 
 
 async def test_drain_finishes_what_is_in_flight() -> None:
