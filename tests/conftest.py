@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import pytest
 import structlog
+from hypothesis import settings
+
+# How long an example takes says something of the machine; speed is what `make bench` is for.
+settings.register_profile("mainstem", deadline=None)
+settings.load_profile("mainstem")
 
 
 @pytest.fixture(autouse=True)

@@ -310,4 +310,4 @@ class LatestMachine(LanesMachine):
 
 TestLanes = LanesMachine.TestCase
 TestLatest = LatestMachine.TestCase
-TestLanes.settings = TestLatest.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestLanes.settings = TestLatest.settings = settings(max_examples=60, stateful_step_count=40)

@@ -352,4 +352,4 @@ class Books(RuleBasedStateMachine):
 
 
 TestBooks = Books.TestCase
-TestBooks.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)
+TestBooks.settings = settings(max_examples=50, stateful_step_count=40)
