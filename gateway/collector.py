@@ -19,7 +19,7 @@ THRESHOLDS = (700, 4, 10)
 #: Connections that have come since the last time make it worth setting aside what survived.
 WAVE = 25
 #: After so many have come, and while at most so many are there, what was set aside is looked at again.
-REVIEW, FEW = 100_000, 1_000
+REVIEW, FEW = 10_000, 1_000
 
 
 class Collector:

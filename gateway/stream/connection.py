@@ -83,13 +83,18 @@ class Subscription:
         connection = self.connection
         self.group = connection.hub.join(connection, self.wanted, connection.bounds, connection.form)
 
-    def detach(self) -> None:
-        """Stops what brings events, live or replayed."""
+    def detach(self) -> asyncio.Task[None] | None:
+        """Stops what brings events, live or replayed. Returns the replay that has yet to end."""
         if self.group is not None:
             self.connection.hub.leave(self.connection, self.group)
             self.group = None
-        if self.task is not None:
-            self.task.cancel()
+        # Not kept: the error that it ends with knows its frames, and these know the subscription. Such a circle is garbage
+        # that no reference count frees.
+        task, self.task = self.task, None
+        if task is None or task.done():
+            return None
+        task.cancel()
+        return task
 
     def regroup(self) -> None:
         """Follows a change of what the connection may see."""
@@ -266,12 +271,15 @@ class Connection:
         subscription = self.subscriptions.pop(id, None)
         if subscription is None:
             return False
-        subscription.detach()
-        if subscription.task is not None and not subscription.task.done():
-            self._stopping.append(subscription.task)
-            subscription.task.add_done_callback(self._stopping.remove)
+        self._stop(subscription)
         self.tell("stream.unsubscribed", {"id": id})
         return True
+
+    def _stop(self, subscription: Subscription) -> None:
+        task = subscription.detach()
+        if task is not None:
+            self._stopping.append(task)
+            task.add_done_callback(self._stopping.remove)
 
     # --- back-pressure ------------------------------------------------------------------------------------------------
 
@@ -350,16 +358,15 @@ class Connection:
     def _leave(self) -> None:
         self.ended = True
         for subscription in self.subscriptions.values():
-            subscription.detach()
+            self._stop(subscription)
         self.hub.forget(self)
         self.on_room()
 
     async def settle(self) -> None:
         """Waits for replays to have stopped; after the end."""
-        tasks = [item.task for item in self.subscriptions.values() if item.task is not None] + self._stopping
         self.subscriptions.clear()
-        if tasks:
-            await asyncio.wait(tasks)
+        if self._stopping:
+            await asyncio.wait(list(self._stopping))
 
     # --- time ---------------------------------------------------------------------------------------------------------
 

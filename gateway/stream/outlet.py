@@ -54,7 +54,7 @@ class QueuedOutlet:
         self._empty = asyncio.Event()
         self._empty.set()
         self._failed = False
-        self._task = asyncio.get_running_loop().create_task(self._run(), name=name)
+        self._task: asyncio.Task[None] | None = asyncio.get_running_loop().create_task(self._run(), name=name)
 
     def write(self, data: bytes) -> None:
         """See `Outlet`."""
@@ -89,7 +89,8 @@ class QueuedOutlet:
         """See `Outlet`."""
         self._failed = True
         self._pieces.clear()
-        self._task.cancel()
+        if self._task is not None:
+            self._task.cancel()
         if self._transport is not None:
             getattr(self._transport, "abort", self._transport.close)()
 
@@ -98,9 +99,11 @@ class QueuedOutlet:
         await self._empty.wait()
 
     async def close(self) -> None:
-        """Ends the task; the connection is closed by its driver."""
-        self._task.cancel()
-        await asyncio.wait([self._task])
+        """Ends the task; the connection is closed by its driver. Idempotent."""
+        task, self._task = self._task, None  # not kept: the error that it ends with knows this outlet
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
 
 
 def direct(request: web.Request) -> Outlet | None:

@@ -126,7 +126,8 @@ class StreamService:
 
     async def close(self) -> None:
         """Ends what is left, at once. Idempotent."""
-        await self.drain(0)
+        if not self._draining:  # else everybody has had the time to go
+            await self.drain(0)
         for connection in self._connections:
             connection.outlet.abort()
         if self._sweeper is not None:

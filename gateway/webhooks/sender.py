@@ -89,7 +89,11 @@ class _Attempt:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._deadlines.remove(self)
-        if self.expired and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+        task = self._task
+        # A task that its own context leads to would be garbage that no reference count frees.
+        del self._task
+        _ATTEMPT.set(None)
+        if self.expired and task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise TimeoutError from error
 
     def expire(self) -> None:
@@ -98,8 +102,8 @@ class _Attempt:
         self._task.cancel()
 
 
-#: The attempt that runs in this context; where sockets are made, it learns that one was.
-_ATTEMPT: ContextVar[_Attempt] = ContextVar("attempt")
+#: The attempt that runs in this context, while it does; where sockets are made, it learns that one was.
+_ATTEMPT: ContextVar[_Attempt | None] = ContextVar("attempt")
 
 
 class _Deadlines:
@@ -216,7 +220,9 @@ class Sender:
         make = guard.socket_factory(allow_private=config.allow_private, plain=config.private_only)
 
         def connect(info: guard.AddressInfo) -> socket.socket:
-            _ATTEMPT.get().connected = True
+            attempt = _ATTEMPT.get()
+            if attempt is not None:
+                attempt.connected = True
             return make(info)
 
         return aiohttp.ClientSession(

@@ -207,6 +207,18 @@ async def test_stalled_without_traffic() -> None:
 # --- drain ------------------------------------------------------------------------------------------------------------
 
 
+async def test_after_a_drain_nobody_is_waited_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shutdown with clients that did not go took the time for it twice, and longer than it may."""
+
+    async def again(window: float) -> None:
+        raise AssertionError("it was drained before")
+
+    async with house() as gateway:
+        await gateway.service.drain(0)
+        monkeypatch.setattr(gateway.service, "drain", again)
+        await gateway.service.close()
+
+
 async def test_drain() -> None:
     """Everybody is told when to come back, all differently, and closed with 1001 within the window; nobody new comes in."""
     async with house(grace=1) as gateway:
