@@ -8,8 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
+from schemas.event import Status
+
+STATUSES = tuple(status.value for status in Status)
 FIELDS = ("source", "task", "kind", "status", "type")
 
 
@@ -40,7 +44,11 @@ class Filter(BaseModel):
     source: tuple[str, ...] = Field(default=(), description="names of sources")
     task: tuple[str, ...] = Field(default=(), description='task keys, "<source name>/<task id>"')
     kind: tuple[str, ...] = Field(default=(), description="task kinds")
-    status: tuple[str, ...] = Field(default=(), description="canonical statuses")
+    status: tuple[str, ...] = Field(
+        default=(),
+        description="canonical statuses",
+        json_schema_extra={"items": {"type": "string", "enum": [*STATUSES]}},
+    )
     type: tuple[str, ...] = Field(default=(), description='event types, exact or a prefix ending in "*"')
 
     @field_validator(*FIELDS, mode="before")
@@ -68,13 +76,13 @@ class Filter(BaseModel):
         """The filter in a URL's query: parameters repeatable or comma-separated, others ignored.
 
         Raises:
-            pydantic.ValidationError: a value is empty or has a `*` in the middle.
+            pydantic.ValidationError: a value is empty, has a `*` in the middle, or is a status that there is not.
         """
         values: dict[str, list[str]] = {}
         for name, value in query:
             if name in FIELDS:
                 values.setdefault(name, []).extend(value.split(","))
-        return cls.model_validate({name: tuple(items) for name, items in values.items()})
+        return asked(cls.model_validate({name: tuple(items) for name, items in values.items()}))
 
     @property
     def is_empty(self) -> bool:
@@ -99,3 +107,22 @@ class Filter(BaseModel):
             return not by_type or subject.type in exact or (bool(prefixes) and subject.type.startswith(prefixes))
 
         return matches
+
+
+def asked(wanted: Filter) -> Filter:
+    """The filter, where somebody who waits for the answer may ask with it: a status that there is not matches nothing, ever.
+
+    Types are free: prefixes and those of newer gateways are asked for as well. Filters that are configured or stored are not
+    judged here; theirs outlive the gateway that took them.
+
+    Raises:
+        pydantic.ValidationError: of `status`, with the first one that there is not. Inside of a validator, pydantic merges it.
+    """
+    for status in wanted.status:
+        if status not in STATUSES:
+            text = f"there is no status {status[:32]!r}; known: {', '.join(STATUSES)}"
+            error = PydanticCustomError("unknown_status", "{text}", {"text": text})
+            raise ValidationError.from_exception_data(
+                "Filter", [{"type": error, "loc": ("status",), "input": None}], hide_input=True
+            )
+    return wanted

@@ -10,10 +10,10 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
 
 from schemas.event import GATEWAY_SOURCE, STREAM_SCHEMA, Model, Sequence
-from schemas.filter import Filter
+from schemas.filter import Filter, asked
 
 #: The WebSocket subprotocol of CloudEvents in JSON, one event a text message (CloudEvents WebSockets binding, section 2).
 SUBPROTOCOL = "cloudevents.json"
@@ -82,7 +82,7 @@ class Subscribe(_Command):
 
     op: Literal["subscribe"]
     id: Annotated[StrictStr, Field(min_length=1, max_length=128, description="unique on the connection")]
-    filter: Filter = Filter()
+    filter: Annotated[Filter, AfterValidator(asked)] = Filter()
     after: StrictStr | Annotated[StrictInt, Field(ge=0)] | None = Field(
         default=None, description="`<sequence>` or `<epoch>:<sequence>`"
     )
@@ -154,11 +154,11 @@ class Unsubscribed(Model):
 
 
 class Error(Model):
-    """`data` of `stream.error`; the connection stays open."""
+    """`data` of `stream.error`; the connection stays open. `unknown_parameter` is about the URL, the others about commands."""
 
     code: str
     message: str
-    field: str | None = Field(description="which part of the command is meant, dotted")
+    field: str | None = Field(description="which part of the command, dotted, or parameter of the URL is meant")
     id: str | None = Field(description="id of the subscription that the command named")
 
 

@@ -19,6 +19,8 @@ _PORTS = {"http": 80, "https": 443}
 _REQUEST_HEADERS = "Authorization, Content-Type, Last-Event-ID"
 #: Response headers that a page may read beside the safelisted ones.
 _EXPOSED_HEADERS = "Allow, Retry-After, WWW-Authenticate"
+#: Characters of a refused origin that are said back; host names have no more.
+_LONGEST_SHOWN = 256
 #: Seconds that a browser may remember the answer to a preflight.
 _PREFLIGHT_AGE = "600"
 
@@ -52,6 +54,15 @@ class Boundary:
         except ValueError:  # a port that is not a number, brackets that do not close
             return False
 
+    def _refusal(self, origin: str) -> str:
+        """Why a page is refused, for whoever runs the gateway and looks for the setting."""
+        rule = (
+            "server.allowed_origins does not include it"
+            if self._allowed
+            else "without server.allowed_origins only those of the host that the request was sent to may"
+        )
+        return f"Pages of the Origin {origin[:_LONGEST_SHOWN]!r} may not call the gateway: {rule}."
+
     def answers_to(self, host: str) -> bool:
         """Whether the server is to answer under this name."""
         if self._hosts is None:
@@ -71,7 +82,7 @@ class Boundary:
                 raise problems.Rejection(421, "wrong_host", "The server does not answer to this Host.")
             if origin is not None:
                 if not self.permits(origin, host):
-                    raise problems.Rejection(403, "origin_refused", "Pages of this Origin may not call the gateway.")
+                    raise problems.Rejection(403, "origin_refused", self._refusal(origin))
                 request[ORIGIN] = origin
             refusal = request.match_info.http_exception
             if request.method == "OPTIONS" and isinstance(refusal, web.HTTPMethodNotAllowed):

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from gateway.http import body, problems, reading
 from gateway.http.parts import Parts, Webhooks
-from gateway.http.route import Route
+from gateway.http.route import PAGES, Route
 from gateway.webhooks.manager import DeliveryView
 
 SCOPES = ("webhooks:write",)
@@ -34,10 +34,10 @@ class Deliveries:
         """All of them."""
         endpoint, delivery = "/v1/webhooks/{name}", "/v1/deliveries/{id}"
         return [
-            Route("GET", endpoint + "/deliveries", self.list, SCOPES, unbounded=True),
-            Route("POST", endpoint + "/retry", self.retry_dead, SCOPES, unbounded=True),
-            Route("GET", delivery, self.get, SCOPES, unbounded=True),
-            Route("POST", delivery + "/retry", self.retry, SCOPES, unbounded=True),
+            Route("GET", endpoint + "/deliveries", self.list, SCOPES, unbounded=True, query=("state", *PAGES)),
+            Route("POST", endpoint + "/retry", self.retry_dead, SCOPES, unbounded=True, query=()),
+            Route("GET", delivery, self.get, SCOPES, unbounded=True, query=()),
+            Route("POST", delivery + "/retry", self.retry, SCOPES, unbounded=True, query=()),
         ]
 
     @property

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from gateway.http import problems, reading
 from gateway.http.parts import Parts
-from gateway.http.route import Route
+from gateway.http.route import PAGES, STATES, Route
 from gateway.store.api import LogEvent, Store
 from gateway.stream import resume
 
@@ -27,7 +27,7 @@ class Events:
 
     def routes(self) -> list[Route]:
         """All of them."""
-        return [Route("GET", "/v1/events", self.list, ("events:read",))]
+        return [Route("GET", "/v1/events", self.list, ("events:read",), query=(*STATES, "type", "after", *PAGES))]
 
     async def list(self, request: web.Request) -> web.Response:
         """Events after a position that match the filter, oldest first; without `after`, from the oldest that is retained.

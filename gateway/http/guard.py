@@ -1,13 +1,14 @@
-"""Who may use a route: token, scope and time limit, in front of every handler.
+"""Who may use a route, and what they may ask it: token, scope, names of parameters, time limit, in front of every handler.
 
-Owns the answer 403 to a token without the scope, or with bounds that a route cannot keep. Must not know what tokens look
-like, nor what handlers do.
+Owns the answer 403 to a token without the scope, or with bounds that a route cannot keep, and the answer 400 to parameters
+that a route does not know: a filter whose name is misspelt would otherwise be answered with everything. Must not know what
+tokens look like, nor what handlers do.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from aiohttp import web
 
@@ -15,6 +16,7 @@ from gateway.access import Grant
 from gateway.http import problems
 from gateway.http.parts import Authenticator
 from gateway.http.route import GRANT, Handler, Route
+from gateway.stream import query
 
 
 class Guard:
@@ -37,6 +39,8 @@ class Guard:
                 if route.unbounded:
                     require_unbounded(grant)
                 request[GRANT] = grant
+            if route.query is not None:
+                require_known(request.query, (*route.query, "token"))
             return await route.handler(request)
 
         async def handle_in_time(request: web.Request) -> web.StreamResponse:
@@ -70,3 +74,14 @@ def require_unbounded(grant: Grant) -> None:
     if not grant.bounds.is_empty:
         message = "This needs a token that is not bound to sources, tasks or kinds."
         raise problems.Rejection(403, "bounded_token", message)
+
+
+def require_known(names: Iterable[str], known: tuple[str, ...]) -> None:
+    """Returns where a query has no parameters but known ones.
+
+    Raises:
+        problems.Rejection: it has others; the first few are named, values never.
+    """
+    if names := query.unknown(names, known):
+        errors = dict.fromkeys(names, f"is not known; known: {', '.join(known)}")
+        raise problems.Rejection(400, "unknown_parameter", query.complaint(names, known), errors=errors)

@@ -13,12 +13,12 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from gateway.http import reading
-from gateway.http.operations import ALWAYS, GUARDED, JSON, OPERATIONS, Answer, Operation
+from gateway.http.operations import ALWAYS, GUARDED, JSON, OPERATIONS, UNKNOWN, Answer, Operation
 from gateway.http.route import OPEN
 from gateway.webhooks.config import EndpointConfig
 from schemas import asyncapi, examples, resources
 from schemas.export import Generator
-from schemas.filter import Filter
+from schemas.filter import STATUSES, Filter
 from schemas.problem import MEDIA_TYPE, TYPE_PREFIX, Problem
 
 _REF: Final = "#/components/"
@@ -28,10 +28,12 @@ _DELAYED: Final = frozenset({429, 503})
 _ABOUT: Final = """\
 Errors are problem details (RFC 9457): `code` is for programs, `detail` for people, `errors` names fields and parameters.
 
-Lists answer `items` and `next`, to be passed as `cursor` for the next page. Parameters that a resource does not know are
-ignored; members of an answer that a client does not know are to be.
+Lists answer `items` and `next`, to be passed as `cursor` for the next page. Under `/v1`, a parameter that a resource does not
+know is refused (`unknown_parameter`): a misspelt filter would otherwise be answered with everything. The stream, whose URL
+clients and proxies add to, tells of it and goes on. Members of an answer that a client does not know are to be ignored.
 
-Every GET but the stream's answers HEAD, too. With `auth.mode: none` no token is needed."""
+Every GET but the stream's answers HEAD, too. `/healthz`, `/readyz` and `/metrics` need no token; the documents
+(`/openapi.json`, `/asyncapi.json`, `/schemas/`) need one, of whatever scope. With `auth.mode: none` nothing does."""
 
 _TAGS: Final = {
     "tasks": "Current states.",
@@ -63,6 +65,7 @@ def _parameters() -> dict[str, Any]:
         name: of(name, f"{item.description}; comma-separated or repeated", words, style="form", explode=False)
         for name, item in Filter.model_fields.items()
     }
+    found["status"]["schema"] = {**words, "items": {"type": "string", "enum": [*STATUSES]}}
     # `**` would be a wildcard in the middle, which is refused
     found["type"]["schema"] = {**words, "items": {"type": "string", "pattern": r"^([^*,]+\*?|\*)$"}}
     found |= {
@@ -142,9 +145,18 @@ def _endpoint_answers(about: dict[str, Any]) -> dict[str, Any]:
     }
     ref = {"$ref": _REF + "schemas/Endpoint"}
     secret = {"type": "string", "description": "only where it was generated, and only in this answer"}
+    doubts = {
+        "type": "array",
+        "items": {"$ref": _REF + "schemas/FieldProblem"},
+        "description": "what of the filter can match nothing, as `mainstem check` says it",
+    }
+    changed = {"allOf": [ref, {"type": "object", "properties": {"doubts": doubts}, "required": ["doubts"]}]}
     return {
         "Endpoint": endpoint,
-        "EndpointCreated": {"allOf": [ref, {"type": "object", "properties": {"secret": secret}}]},
+        "EndpointChanged": changed,
+        "EndpointCreated": {
+            "allOf": [{"$ref": _REF + "schemas/EndpointChanged"}, {"type": "object", "properties": {"secret": secret}}]
+        },
         "EndpointList": {
             "type": "object",
             "description": "All endpoints, ordered by name.",
@@ -199,6 +211,8 @@ def _operation(operation: Operation) -> dict[str, Any]:
         refusals = {**GUARDED, **refusals}
     else:
         refusals = {403: "Pages of this origin may not call (`origin_refused`).", **refusals}
+    if operation.path.startswith("/v1/") and operation.scopes is not OPEN:
+        refusals[400] = " ".join(filter(None, (refusals.get(400), UNKNOWN)))
     answers = {status: _answer(answer) for status, answer in operation.answers.items()}
     answers |= {status: _refusal(status, text) for status, text in refusals.items() if status not in answers}
     names = [part.partition("}")[0] for part in operation.path.split("{")[1:]]

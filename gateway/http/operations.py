@@ -25,6 +25,8 @@ GUARDED: Final = {
 }
 #: What every resource may answer.
 ALWAYS: Final = {421: "The server does not answer to this `Host` (`wrong_host`)."}
+#: What every resource of `/v1` but the stream may answer.
+UNKNOWN: Final = "The query has a parameter that the resource does not know (`unknown_parameter`); `errors` names it."
 _BODY: Final = {
     400: "The body cannot be read, or a field of it is not valid: `invalid_json`, `invalid_body`.",
     413: "The body is larger than 1 MiB (`body_too_large`).",
@@ -77,6 +79,8 @@ _PROGRESS: Final = ("events:read:progress",)
 _HOOKS: Final = ("webhooks:write",)
 _FILTER: Final = ("source", "task", "kind", "status")
 _PAGE: Final = ("limit", "cursor")
+#: Of lists that are short.
+_WHOLE: Final = "All of them, in the order of their names, unless `limit` asks for pages."
 _NO_TASK: Final = "There is no such task, or it is outside of the token's bounds (`task_not_found`)."
 _NO_HOOK: Final = "There is no such endpoint (`webhook_not_found`)."
 _DISABLED: Final = "The endpoint is disabled (`webhook_disabled`)."
@@ -181,7 +185,8 @@ OPERATIONS: Final = (
         method="GET", path="/v1/stream", id="stream", tag="events", scopes=OPEN,
         query=(*_FILTER, "type", "after", "snapshot", "subscribe", "token"),
         summary="Events as they happen: WebSocket or Server-Sent Events",
-        text="`/asyncapi.json` describes the messages. The token may also come as the first message of a WebSocket.\n\n"
+        text="`/asyncapi.json` describes the messages. The token may also come as the first message of a WebSocket. A "
+        "parameter that is not known changes nothing, and `stream.error` tells of it (`unknown_parameter`).\n\n"
         + asyncapi.close_codes(),
         answers={
             101: Answer("A WebSocket (RFC 6455)."),
@@ -198,8 +203,8 @@ OPERATIONS: Final = (
     ),
     # --- sources and watches ---
     Operation(
-        method="GET", path="/v1/sources", id="listSources", tag="sources", scopes=_READ,
-        summary="How the connections to the upstreams are doing",
+        method="GET", path="/v1/sources", id="listSources", tag="sources", scopes=_READ, query=_PAGE,
+        summary="How the connections to the upstreams are doing", text=_WHOLE,
         answers={
             200: Answer(
                 "All sources.",
@@ -221,7 +226,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         method="GET", path="/v1/watches", id="listWatches", tag="watches", scopes=("watches:write", "events:read"),
-        summary="Watches of single tasks",
+        query=_PAGE, summary="Watches of single tasks", text=_WHOLE,
         answers={200: Answer("All watches.", resources.WatchList, _listed(_WATCH))},
     ),
     Operation(
@@ -252,8 +257,8 @@ OPERATIONS: Final = (
     ),
     # --- webhooks ---
     Operation(
-        method="GET", path="/v1/webhooks", id="listWebhooks", tag="webhooks", scopes=_HOOKS,
-        summary="Webhook endpoints and how they are doing",
+        method="GET", path="/v1/webhooks", id="listWebhooks", tag="webhooks", scopes=_HOOKS, query=_PAGE,
+        summary="Webhook endpoints and how they are doing", text=_WHOLE,
         answers={200: Answer("All endpoints.", example=_listed(_ENDPOINT), schema=_component("EndpointList"))},
     ),
     Operation(
@@ -265,7 +270,7 @@ OPERATIONS: Final = (
         answers={
             201: Answer(
                 "The endpoint.",
-                example={**_ENDPOINT, **_SECRET},
+                example={**_ENDPOINT, "doubts": [], **_SECRET},
                 schema=_component("EndpointCreated"),
                 headers={"Location": "path of the endpoint"},
             )
@@ -284,7 +289,11 @@ OPERATIONS: Final = (
         "configuration file hold for as long as the file says what it said when they were made.",
         body=EndpointConfig, patch=True, optional=True, example={"enabled": False},
         answers={
-            200: Answer("As it is now.", example={**_ENDPOINT, "enabled": False}, schema=_component("Endpoint")),
+            200: Answer(
+                "As it is now.",
+                example={**_ENDPOINT, "enabled": False, "doubts": []},
+                schema=_component("EndpointChanged"),
+            ),
         },
         refusals={**_BODY, 404: _NO_HOOK},
     ),

@@ -1,7 +1,7 @@
 """What every resource that reads has in common: parameters of the query, bounds of a grant, JSON answers.
 
-Parameters that a resource does not know are ignored: a client may send them to an older gateway, and proxies add their own.
-Values are checked strictly, and a refusal names the parameter. Must not know any particular resource.
+Values are checked strictly, and a refusal names the parameter. Must not know any particular resource, nor which parameters it
+takes.
 """
 
 from __future__ import annotations
@@ -117,6 +117,21 @@ def listed(items: Iterable[bytes], following: str | None, **more: str) -> web.Re
     """A list of items that are JSON already; `following` is the cursor of the next page."""
     tail = msgspec.json.encode({"next": following, **more})
     return json(b'{"items":[' + b",".join(items) + b"]," + tail[1:])
+
+
+def paged(request: web.Request, items: Iterable[tuple[str, bytes]]) -> web.Response:
+    """A list that is short enough to be answered whole, in the order of keys; a page of it where the query has a `limit`.
+
+    Args:
+        items: each with its key, which is the cursor behind it.
+
+    Raises:
+        problems.Rejection: a parameter cannot be read.
+    """
+    after = once(request, "cursor") or ""
+    rest = sorted(item for item in items if item[0] > after)
+    page = rest[: limit(request)] if once(request, "limit") is not None else rest
+    return listed((body for _, body in page), page[-1][0] if len(page) < len(rest) else None)
 
 
 def with_sequence(data: bytes, sequence: int) -> bytes:

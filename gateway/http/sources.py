@@ -7,7 +7,7 @@ from aiohttp import web
 
 from gateway.http import reading
 from gateway.http.parts import Parts
-from gateway.http.route import Route
+from gateway.http.route import PAGES, Route
 
 
 class SourceList:
@@ -18,10 +18,11 @@ class SourceList:
 
     def routes(self) -> list[Route]:
         """All of them."""
-        return [Route("GET", "/v1/sources", self.list, ("events:read",))]
+        return [Route("GET", "/v1/sources", self.list, ("events:read",), query=PAGES)]
 
     async def list(self, request: web.Request) -> web.Response:
         """All sources within the holder's bounds, those that are not enabled too."""
         grant = reading.grant_of(request)
-        seen = (status for status in self._sources.status() if reading.sees_source(grant, str(status["name"])))
-        return reading.listed((msgspec.json.encode(status) for status in seen), None)
+        named = ((str(status["name"]), status) for status in self._sources.status())
+        seen = ((name, msgspec.json.encode(status)) for name, status in named if reading.sees_source(grant, name))
+        return reading.paged(request, seen)

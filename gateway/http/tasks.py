@@ -11,7 +11,7 @@ from aiohttp import web
 from gateway.errors import Refused
 from gateway.http import problems, reading
 from gateway.http.parts import Parts
-from gateway.http.route import Route
+from gateway.http.route import PAGES, STATES, Route
 from gateway.store.api import TaskRow
 
 
@@ -25,19 +25,17 @@ class Tasks:
         """All of them."""
         task = "/v1/tasks/{source}/{id}"
         return [
-            Route("GET", "/v1/tasks", self.list, ("events:read",)),
-            Route("GET", task, self.get, ("events:read:progress",)),
-            Route("GET", task + "/download", self.download, ("events:read",)),
+            # states have no type, so a filter on it is refused rather than answered with everything or nothing
+            Route("GET", "/v1/tasks", self.list, ("events:read",), query=(*STATES, *PAGES)),
+            Route("GET", task, self.get, ("events:read:progress",), query=()),
+            Route("GET", task + "/download", self.download, ("events:read",), query=()),
         ]
 
     async def list(self, request: web.Request) -> web.Response:
         """Tasks that match the filter, finished ones included, ordered by key.
 
-        `sequence` of the answer is the position that the page is valid at. States have no type, so a filter on it is refused
-        rather than answered with everything or nothing.
+        `sequence` of the answer is the position that the page is valid at.
         """
-        if "type" in request.query:
-            raise problems.invalid({"type": "states have no type; filter by status"}, where="parameter")
         where = [reading.filters(request), reading.grant_of(request).bounds.without_type()]
         limit, cursor = reading.limit(request), reading.once(request, "cursor")
         try:

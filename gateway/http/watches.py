@@ -19,7 +19,7 @@ from gateway.access import Grant
 from gateway.errors import Refused
 from gateway.http import problems, reading
 from gateway.http.parts import Parts, Source
-from gateway.http.route import Route
+from gateway.http.route import PAGES, Route
 from gateway.store.api import TaskRow
 
 #: Longest task id that is taken; those of the known upstreams have 36 characters at most.
@@ -46,9 +46,9 @@ class Watches:
     def routes(self) -> list[Route]:
         """All of them."""
         return [
-            Route("GET", "/v1/watches", self.list, ("watches:write", "events:read")),
-            Route("POST", "/v1/watches", self.start, ("watches:write",)),
-            Route("DELETE", "/v1/watches/{source}/{id}", self.stop, ("watches:write",)),
+            Route("GET", "/v1/watches", self.list, ("watches:write", "events:read"), query=PAGES),
+            Route("POST", "/v1/watches", self.start, ("watches:write",), query=()),
+            Route("DELETE", "/v1/watches/{source}/{id}", self.stop, ("watches:write",), query=()),
         ]
 
     async def list(self, request: web.Request) -> web.Response:
@@ -57,11 +57,13 @@ class Watches:
         by_source: dict[str, list[Mapping[str, Any]]] = {}
         for watch in self._parts.sources.watches():
             by_source.setdefault(watch["source"], []).append(watch)
-        items: list[bytes] = []
+        items: list[tuple[str, bytes]] = []
         for source, watches in by_source.items():
             seen = await self._seen(grant, source, [watch["task_id"] for watch in watches])
-            items += [msgspec.json.encode(watch) for watch in watches if watch["task_id"] in seen]
-        return reading.listed(items, None)
+            for watch in watches:
+                if watch["task_id"] in seen:
+                    items.append((f"{source}/{watch['task_id']}", msgspec.json.encode(watch)))
+        return reading.paged(request, items)
 
     async def start(self, request: web.Request) -> web.Response:
         """Starts a watch: 201 with it, 200 where it was running already."""

@@ -2,7 +2,8 @@
 
 An endpoint is answered with its settings as they were given, its secret never, and of its headers the names alone. A secret
 is in two answers: of the creation that made it, and of a rotation. Whoever manages endpoints can have any event sent
-anywhere, so a token that is bound to sources, tasks or kinds may not. Must not know how deliveries are made or endpoints kept.
+anywhere, so a token that is bound to sources, tasks or kinds may not. A filter that can match nothing is taken, as in the
+configuration file, and told of as there, to whoever sends it. Must not know how deliveries are made or endpoints kept.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from gateway.errors import Invalid
 from gateway.http import body, deliveries, events, reading
 from gateway.http.deliveries import SCOPES
 from gateway.http.parts import Parts, Webhooks
-from gateway.http.route import Route
+from gateway.http.route import PAGES, Route
 from gateway.store.api import Store
 from gateway.stream import resume
-from gateway.webhooks import signing
+from gateway.webhooks import doubts, signing
 from gateway.webhooks.manager import EndpointView
 from gateway.webhooks.status import EndpointStatus
 from schemas import duration, rfc3339
@@ -45,15 +46,15 @@ class Endpoints:
         """All of them."""
         all_, one = "/v1/webhooks", "/v1/webhooks/{name}"
         return [
-            Route("GET", all_, self.list, SCOPES, unbounded=True),
-            Route("POST", all_, self.create, SCOPES, unbounded=True),
-            Route("GET", one, self.get, SCOPES, unbounded=True),
-            Route("PATCH", one, self.change, SCOPES, unbounded=True),
-            Route("DELETE", one, self.remove, SCOPES, unbounded=True),
-            Route("POST", one + "/test", self.test, SCOPES, unbounded=True),
-            Route("POST", one + "/enable", self.enable, SCOPES, unbounded=True),
-            Route("POST", one + "/rotate-secret", self.rotate_secret, SCOPES, unbounded=True),
-            Route("POST", one + "/replay", self.replay, SCOPES, unbounded=True),
+            Route("GET", all_, self.list, SCOPES, unbounded=True, query=PAGES),
+            Route("POST", all_, self.create, SCOPES, unbounded=True, query=()),
+            Route("GET", one, self.get, SCOPES, unbounded=True, query=()),
+            Route("PATCH", one, self.change, SCOPES, unbounded=True, query=()),
+            Route("DELETE", one, self.remove, SCOPES, unbounded=True, query=()),
+            Route("POST", one + "/test", self.test, SCOPES, unbounded=True, query=()),
+            Route("POST", one + "/enable", self.enable, SCOPES, unbounded=True, query=()),
+            Route("POST", one + "/rotate-secret", self.rotate_secret, SCOPES, unbounded=True, query=()),
+            Route("POST", one + "/replay", self.replay, SCOPES, unbounded=True, query=()),
         ]
 
     @property
@@ -62,7 +63,9 @@ class Endpoints:
 
     async def list(self, request: web.Request) -> web.Response:
         """All endpoints, ordered by name."""
-        return reading.listed((msgspec.json.encode(shown(view)) for view in self._webhooks.list()), None)
+        return reading.paged(
+            request, ((view.config.name, msgspec.json.encode(shown(view))) for view in self._webhooks.list())
+        )
 
     async def get(self, request: web.Request) -> web.Response:
         """One endpoint."""
@@ -72,14 +75,20 @@ class Endpoints:
         """Makes an endpoint: 201 with it, and with its secret where that was generated."""
         settings = await _settings(request)
         view, secret = await self._webhooks.create(settings, _holder(request))
-        answer = shown(view) if secret is None else shown(view) | {"secret": secret}
+        answer = self._told(view) if secret is None else self._told(view) | {"secret": secret}
         location = f"/v1/webhooks/{quote(view.config.name, safe='')}"
         return reading.encoded(answer, 201, {"Location": location, "Cache-Control": "no-store"})
 
     async def change(self, request: web.Request) -> web.Response:
         """Changes settings by a JSON Merge Patch (RFC 7396): what is null goes back to its default."""
         patch = await _settings(request)
-        return reading.encoded(shown(await self._webhooks.change(_name(request), patch, _holder(request))))
+        return reading.encoded(self._told(await self._webhooks.change(_name(request), patch, _holder(request))))
+
+    def _told(self, view: EndpointView) -> dict[str, Any]:
+        """An endpoint as it is answered to whoever has just set it: with what of its filter can match nothing."""
+        sources = [str(status["name"]) for status in self._parts.sources.status()]
+        found = [{"field": field, "detail": text} for field, text in doubts.of(view.config.where, sources)]
+        return shown(view) | {"doubts": found}
 
     async def remove(self, request: web.Request) -> web.Response:
         """Forgets an endpoint and its deliveries."""

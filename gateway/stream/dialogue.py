@@ -10,9 +10,8 @@ from collections.abc import Awaitable, Callable
 
 from gateway.access import Grant
 from gateway.errors import Refused
-from gateway.stream import commands, resume
+from gateway.stream import commands, query, resume
 from gateway.stream.connection import Connection, may_see
-from gateway.stream.query import Ask
 from schemas import stream
 
 #: Refusals of a token, as HTTP says them before the upgrade → as a close says them after it.
@@ -26,7 +25,7 @@ Claim = Callable[[Connection, Grant], bool]
 class Dialogue:
     """Listens on behalf of one connection."""
 
-    def __init__(self, connection: Connection, ask: Ask, authenticate: Authenticate, claim: Claim) -> None:
+    def __init__(self, connection: Connection, ask: query.Ask, authenticate: Authenticate, claim: Claim) -> None:
         settings, clock = connection.around.settings, connection.around.clock
         self._connection = connection
         self._ask = ask
@@ -59,6 +58,23 @@ class Dialogue:
             connection.end(stream.TOO_MANY)
         elif ask.implicit:
             connection.subscribe(stream.DEFAULT_SUBSCRIPTION, ask.wanted, ask.after, snapshot=ask.snapshot)
+        if ask.unknown:
+            self._mention_unknown()
+
+    def _mention_unknown(self) -> None:
+        """Tells of parameters of the URL that nobody knows, behind what the URL asks for: it is served all the same."""
+        connection, names = self._connection, self._ask.unknown
+
+        def tell(*_: object) -> None:
+            if not connection.ended:
+                field = names[0] if len(names) == 1 else None
+                connection.tell_error("unknown_parameter", query.complaint(names, query.PARAMETERS), field)
+
+        first = connection.subscriptions.get(stream.DEFAULT_SUBSCRIPTION)
+        if first is not None and first.task is not None:
+            first.task.add_done_callback(tell)
+        else:
+            tell()
 
     def afford(self) -> bool:
         """Whether the client may say something more; it loses the connection where it may not."""

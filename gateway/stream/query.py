@@ -1,16 +1,24 @@
-"""Query: what the URL of a stream request (and `Last-Event-ID`) asks for. Pure."""
+"""Query: what the URL of a stream request (and `Last-Event-ID`) asks for. Pure.
+
+Owns which names of parameters are said to be unknown, and how, for the read API as well.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
 from pydantic import ValidationError
 
 from gateway.stream import resume
-from schemas.filter import Filter
+from schemas.filter import FIELDS, Filter
 
+#: Every parameter of the stream's URL.
+PARAMETERS = (*FIELDS, "after", "snapshot", "subscribe", "token")
+
+#: Names that are said to be unknown, and characters of each: whoever made them up is told no more than helps.
+_MOST, _LONGEST = 5, 32
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -20,16 +28,17 @@ class Unreadable(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """The subscription that a URL asks for. `implicit` is False where it asks for none."""
+    """The subscription that a URL asks for. `implicit` is False where it asks for none; `unknown`: see there."""
 
     wanted: Filter
     after: resume.Position | None
     snapshot: bool
     implicit: bool
+    unknown: tuple[str, ...] = ()
 
 
 def parse(query: Iterable[tuple[str, str]], last_event_id: str | None = None) -> Ask:
-    """Reads the parameters; ones that the stream does not know are ignored.
+    """Reads the parameters. Ones that the stream does not know change nothing: proxies and browsers' stand-ins add some.
 
     `last_event_id` wins over `after`, because a browser repeats the URL and adds the newer position. One that cannot be
     read is answered like one from another log (`reset`): a browser would give up for good at an HTTP error.
@@ -61,7 +70,24 @@ def parse(query: Iterable[tuple[str, str]], last_event_id: str | None = None) ->
             after = resume.parse(last_event_id)
         except ValueError:
             after = resume.UNKNOWN
-    return Ask(_shared(wanted), after, snapshot, implicit=subscribe is None)
+    names = unknown((name for name, _ in pairs), PARAMETERS)
+    return Ask(_shared(wanted), after, snapshot, implicit=subscribe is None, unknown=names)
+
+
+def unknown(names: Iterable[str], known: Collection[str]) -> tuple[str, ...]:
+    """The first few names that are not known, each once, cut where it is long, as text that can be encoded."""
+    found: dict[str, None] = {}
+    for name in names:
+        if name not in known:
+            found[name[:_LONGEST].encode("utf-8", "replace").decode()] = None
+            if len(found) == _MOST:
+                break
+    return tuple(found)
+
+
+def complaint(names: Iterable[str], known: Iterable[str]) -> str:
+    """What is said of names that are not known."""
+    return f"unknown parameter: {', '.join(map(repr, names))}; known: {', '.join(known)}"
 
 
 @lru_cache(maxsize=1024)

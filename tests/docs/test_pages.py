@@ -19,7 +19,9 @@ from tests.deploy.test_deploy import understood
 from tests.docs.pages import ROOT, Session, blocks
 from tests.process import running
 
-PAGES = ["docs/getting-started.md", "docs/operations.md", "docs/security.md", "docs/configuration.md"]
+PAGES = [
+    "docs/getting-started.md", "docs/operations.md", "docs/security.md", "docs/configuration.md", "docs/frontends.md",
+]  # fmt: skip
 #: Why a command may be left out.
 REASONS = {
     "it makes the environment that the tests run in", "the tests have their own", "needs a Docker daemon", "needs a cluster",

@@ -134,6 +134,7 @@ async def test_an_endpoint_made_by_the_api_outlives_the_process(world: World) ->
     async with world.running() as api:
         made = await api.good("POST", "/v1/webhooks", world.settings())
         secret = made.pop("secret")
+        assert made.pop("doubts") == []
         (first,) = finish(world.upstream)
         await world.backend.received(1)
         (event,) = world.events(secret)

@@ -139,7 +139,7 @@ async def test_bounds_hold_everywhere(client: TestClient, world: World, bounds: 
 @pytest.mark.parametrize(
     ("bounds", "names"),
     [
-        ({}, ["studio", "labs", "ops", "off"]),
+        ({}, ["labs", "off", "ops", "studio"]),
         ({"source": ("labs",)}, ["labs"]),
         ({"task": ("labs/t1",)}, ["labs"]),
         ({"source": ("labs",), "task": ("studio/t1",)}, []),

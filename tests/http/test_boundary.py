@@ -70,6 +70,26 @@ async def test_a_foreign_origin_is_refused_everywhere(client: TestClient, world:
     assert world.stream.requests == []
 
 
+@pytest.mark.parametrize(
+    ("allowed", "origin", "detail"),
+    [
+        ([APP], "http://gateway:8080", "Pages of the Origin 'http://gateway:8080' may not call the gateway: "
+         "server.allowed_origins does not include it."),
+        ([], "https://evil.example", "Pages of the Origin 'https://evil.example' may not call the gateway: "
+         "without server.allowed_origins only those of the host that the request was sent to may."),
+        ([APP], "x" * 5000, f"Pages of the Origin {'x' * 256!r} may not call the gateway: "
+         "server.allowed_origins does not include it."),
+    ],
+)  # fmt: skip
+async def test_a_refusal_names_the_origin_and_the_setting(
+    serve: Serve, allowed: list[str], origin: str, detail: str
+) -> None:
+    """Whoever forgot the gateway's own origin, for its dashboard, reads what to add and where."""
+    client = await serve(World(allowed_origins=allowed))
+    async with client.get("/v1/tasks", headers=READER | {"Origin": origin}) as response:
+        assert (await problem_of(response, 403, "origin_refused"))["detail"] == detail
+
+
 async def test_an_allowed_origin_may_read_the_answer(serve: Serve) -> None:
     """Errors as well, or a frontend could not tell why it was refused; without an origin there is no CORS."""
     client = await serve(World(allowed_origins=[APP]))
@@ -112,11 +132,14 @@ async def test_options(client: TestClient) -> None:
 
 @pytest.mark.parametrize("path", ["/v1/tasks", "/v1/events", "/readyz", "/metrics", "/schemas/", "/v1/tasks/a/b"])
 async def test_head_is_get_without_the_body(client: TestClient, path: str) -> None:
-    """The same status and the same headers, `Content-Length` included."""
+    """The same status and the same headers, `Content-Length` included where what is answered does not change by itself."""
+    changing = {"Date": "", "Content-Length": ""} if path == "/metrics" else {"Date": ""}
     async with client.get(path, headers=READER) as response:
-        expected = (response.status, {**response.headers, "Date": ""})
+        assert int(response.headers["Content-Length"]) > 0
+        expected = (response.status, {**response.headers, **changing})
     async with client.head(path, headers=READER) as response:
-        assert (response.status, {**response.headers, "Date": ""}) == expected
+        assert int(response.headers["Content-Length"]) > 0
+        assert (response.status, {**response.headers, **changing}) == expected
         assert await response.read() == b""
 
 

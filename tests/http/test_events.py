@@ -143,6 +143,7 @@ async def test_a_log_that_is_trimmed_meanwhile_is_no_answer(client: TestClient, 
         ("after=1&after=2", "after"),
         ("limit=0", "limit"),
         ("type=task.*.x", "type"),
+        ("status=bogus", "status"),
     ],
 )
 async def test_a_bad_parameter_is_named(client: TestClient, query: str, name: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 from aiohttp.test_utils import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.http.checks import bearer
+from tests.http.checks import bearer, problem_of
 from tests.http.fakes import World
 
 
@@ -82,6 +82,10 @@ async def test_each_check_alone_makes_it_unready(
     assert [name for name, value in body["checks"].items() if not value["ok"]] == [check]
     assert words in str(body["checks"][check])
     assert "/srv/private" not in str(body)
+    async with client.get("/metrics") as response:
+        families = {family.name: family for family in text_string_to_metric_families(await response.text())}
+    measured = {sample.labels["check"]: sample.value for sample in families["mainstem_ready"].samples}
+    assert measured == {name: float(value["ok"]) for name, value in body["checks"].items()}
 
 
 async def test_webhooks_are_listed_but_never_turn_it_red(client: TestClient, world: World) -> None:
@@ -111,10 +115,27 @@ async def test_sources_show_their_whole_status(client: TestClient) -> None:
     async with client.get("/v1/sources", headers=bearer("reader")) as response:
         body = await response.json()
     assert body["next"] is None
-    assert body["items"][0] == {
+    assert body["items"][-1] == {
         "name": "studio",
         "adapter": "triverse",
         "enabled": True,
         "state": "live",
         "error": "refused: /srv/private",
     }
+
+
+async def test_short_lists_have_pages_for_those_who_ask(client: TestClient) -> None:
+    """All at once by default; by `limit` and `cursor` like every other list, in the order of names."""
+    names: list[str] = []
+    query = {"limit": "2"}
+    while True:
+        async with client.get("/v1/sources", params=query, headers=bearer("reader")) as response:
+            body = await response.json()
+        assert len(body["items"]) <= 2
+        names += [item["name"] for item in body["items"]]
+        if body["next"] is None:
+            break
+        query["cursor"] = body["next"]
+    assert names == ["labs", "off", "ops", "studio"]
+    async with client.get("/v1/sources?limit=0", headers=bearer("reader")) as response:
+        await problem_of(response, 400, "invalid_parameter")

@@ -10,12 +10,14 @@ import pytest
 from aiohttp.test_utils import TestClient
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
+from yarl import URL
 
 from gateway.http import openapi
 from gateway.http.app import routes
 from gateway.http.operations import OPERATIONS
+from gateway.stream.query import PARAMETERS
 from gateway.webhooks.config import EndpointConfig
-from tests.http.checks import bearer, problem_of
+from tests.http.checks import bearer, fields, problem_of
 from tests.http.fakes import World, row, source_event, task_event
 
 DOCUMENT = openapi.document()
@@ -97,6 +99,81 @@ def test_what_creates_an_endpoint_is_what_the_configuration_takes() -> None:
     change = validator(schemas["EndpointChange"])
     assert change.is_valid({"rate_limit": None, "type": "task.*"})
     assert not change.is_valid({"nmae": "x"})
+
+
+# --- parameters -------------------------------------------------------------------------------------------------------
+
+QUERIES = {(route.method, route.path): route.query for route in routes(World().parts)}
+#: A value for each that is taken where it is known.
+VALUES = {
+    "source": "studio", "task": "studio/t1", "kind": "k", "status": "running", "type": "task.*", "after": "0", "limit": "5",
+    "cursor": "", "state": "dead", "token": "admin", "snapshot": "true", "subscribe": "none", "stauts": "failed",
+}  # fmt: skip
+
+
+def declared(method: str, path: str) -> set[str]:
+    """The names of an operation's parameters of the query, as its document gives them."""
+    operation = DOCUMENT["paths"][path][method.lower()]
+    found = [
+        DOCUMENT["components"]["parameters"][item["$ref"].rpartition("/")[2]] if "$ref" in item else item
+        for item in operation.get("parameters", [])
+    ]
+    return {item["name"] for item in found if item["in"] == "query"}
+
+
+ASKED = sorted(key for key in QUERIES if key[1].startswith("/v1/") and key[1] != "/v1/stream")
+CASES = [
+    (method, path, name, name in declared(method, path) | {"token"})
+    for method, path in ASKED
+    for name in VALUES
+]  # fmt: skip
+
+
+def test_queries_are_described() -> None:
+    """Of every resource under `/v1`: what it knows is what is declared. Elsewhere nobody looks."""
+    assert {key: set(QUERIES[key] or ()) for key in ASKED} == {key: declared(*key) for key in ASKED}
+    assert {key for key, known in QUERIES.items() if known is not None} == set(ASKED)
+    assert declared("GET", "/v1/stream") == set(PARAMETERS)
+
+
+@pytest.mark.parametrize(("method", "path", "name", "known"), CASES)
+async def test_what_is_declared_is_taken_and_nothing_else(
+    client: TestClient, world: World, method: str, path: str, name: str, known: bool
+) -> None:
+    """What is not is named, beside what is; the value is said back to nobody."""
+    world.add(row("studio/t1", sequence=1))
+    url = path.format(source="studio", id="t1", name="billing")
+    async with client.request(method, url, params={name: VALUES[name]}, headers=ADMIN) as response:
+        text = await response.text()
+        if known:
+            assert "unknown_parameter" not in text
+            assert response.status == 200 or path not in ("/v1/tasks", "/v1/events"), text
+            return
+        body = await problem_of(response, 400, "unknown_parameter")
+        assert fields(body) == [name]
+        listed = body["detail"].removeprefix(f"unknown parameter: {name!r}; known: ").split(", ")
+        assert set(listed) == declared(method, path) | {"token"}
+        schema = DOCUMENT["paths"][path][method.lower()]["responses"]["400"]["content"][response.content_type]["schema"]
+        validator(schema).validate(body)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_nothing_that_is_sent_as_a_name_does_harm(client: TestClient, method: str) -> None:
+    """Many, long, and such as no text can have; a HEAD is refused as well."""
+    query = "&".join(["%ff=hush", f"{'y' * 900}=hush", "=hush", *(f"n{number}=hush" for number in range(300))])
+    async with client.request(method, URL(f"/v1/tasks?{query}", encoded=True), headers=ADMIN) as response:
+        assert response.status == 400
+        text = await response.text()
+    if method == "GET":
+        assert [item["field"] for item in json.loads(text)["errors"]] == ["\ufffd", "y" * 32, "", "n0", "n1"]
+        assert "hush" not in text
+
+
+async def test_elsewhere_parameters_are_nobodys_business(client: TestClient) -> None:
+    """Probes and browsers add what they like."""
+    for path in ("/healthz", "/readyz", "/metrics", "/openapi.json", "/schemas/"):
+        async with client.get(f"{path}?v=3", headers=ADMIN) as response:
+            assert response.status == 200
 
 
 @pytest.mark.parametrize("path", ["/openapi.json", "/asyncapi.json"])

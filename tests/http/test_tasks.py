@@ -10,6 +10,7 @@ from aiohttp.test_utils import TestClient
 from yarl import URL
 
 from gateway.upstream.download import Download
+from schemas.event import Status
 from tests.http.checks import bearer, fields, problem_of
 from tests.http.fakes import World, row, task_data, task_event
 
@@ -101,7 +102,8 @@ async def test_a_hundred_where_no_limit_is_given(client: TestClient, world: Worl
         ("cursor=YQ==&cursor=YQ==", "cursor"),
         ("source=", "source"),
         ("status=running,,failed", "status"),
-        ("type=task.created", "type"),
+        ("status=bogus", "status"),
+        ("status=running,Failed", "status"),
     ],
 )
 async def test_a_bad_parameter_is_named(client: TestClient, query: str, name: str) -> None:
@@ -112,10 +114,24 @@ async def test_a_bad_parameter_is_named(client: TestClient, query: str, name: st
     assert name in body["detail"]
 
 
-async def test_parameters_nobody_knows_are_ignored(client: TestClient, world: World) -> None:
-    """What is not ours is no reason to refuse."""
+@pytest.mark.parametrize("status", list(Status))
+async def test_every_status_may_be_asked_for(client: TestClient, status: str) -> None:
+    """Also those that no task has now."""
+    assert keys(await get(client, "/v1/tasks", status=status)) == []
+
+
+async def test_a_status_that_there_is_not_is_named_with_those_that_there_are(client: TestClient) -> None:
+    """Nobody should look for a failed task with a misspelt word and find none."""
+    async with client.get("/v1/tasks?status=stauts", headers=READER) as response:
+        body = await problem_of(response, 400, "invalid_parameter")
+    known = "pending, queued, dispatched, running, succeeded, failed, cancelled, deleted, unknown"
+    assert body["detail"] == f"status: there is no status 'stauts'; known: {known}"
+
+
+async def test_an_empty_limit_is_none(client: TestClient, world: World) -> None:
+    """As forms send it."""
     world.add(row("studio/a"))
-    assert keys(await get(client, "/v1/tasks", utm_source="x", limit="")) == ["studio/a"]
+    assert keys(await get(client, "/v1/tasks", limit="", cursor="")) == ["studio/a"]
 
 
 async def test_download_is_passed_on(client: TestClient, world: World) -> None:

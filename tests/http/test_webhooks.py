@@ -118,7 +118,7 @@ class TestEndpoints:
             assert response.headers["Location"] == "/v1/webhooks/fresh"
             assert response.headers["Cache-Control"] == "no-store"
             answer = await response.json()
-        assert answer.pop("secret") == GENERATED
+        assert (answer.pop("secret"), answer.pop("doubts")) == (GENERATED, [])
         async with client.get("/v1/webhooks/fresh", headers=HOOKS) as response:
             assert await response.json() == answer
         health = answer.pop("health")
@@ -215,6 +215,27 @@ class TestEndpoints:
         assert world.webhooks.calls == [("change", "billing", patch, "hooks")]
         async with client.patch("/v1/webhooks/billing", json={"headers": answer["headers"]}, headers=HOOKS) as response:
             assert fields(await problem_of(response, 400, "invalid_body")) == ["headers.X-Key"]
+
+    async def test_a_filter_that_matches_nothing_is_told(self, client: TestClient) -> None:
+        """It is taken, as in the configuration file, in the words of `mainstem check`, and told where it is sent alone."""
+        wanted = {"status": ["faild"], "source": ["studio", "stduio"], "type": ["task.of_tomorrow"]}
+        told = {
+            "status": "no task has the status 'faild'; did you mean 'failed'?",
+            "type": "no event has the type 'task.of_tomorrow'; known: ",
+            "source": "there is no source 'stduio'; did you mean 'studio'?",
+        }
+        body = {"name": "fresh", "url": URL, **wanted}
+        async with client.post("/v1/webhooks", json=body, headers=HOOKS) as response:
+            made = await response.json()
+        assert (response.status, made["status"]) == (201, ["faild"])
+        assert [item["field"] for item in made["doubts"]] == list(told)
+        assert all(item["detail"].startswith(told[item["field"]]) for item in made["doubts"])
+        async with client.patch("/v1/webhooks/billing", json={"status": "faild"}, headers=HOOKS) as response:
+            assert (await response.json())["doubts"] == [{"field": "status", "detail": told["status"]}]
+        async with client.patch("/v1/webhooks/billing", json={"status": "failed"}, headers=HOOKS) as response:
+            assert (await response.json())["doubts"] == []
+        async with client.get("/v1/webhooks/fresh", headers=HOOKS) as response:
+            assert "doubts" not in await response.json()
 
     async def test_one_of_the_file_is_not_deleted(self, client: TestClient, world: World) -> None:
         """409, and it is still there."""

@@ -38,6 +38,7 @@ def test_commands() -> None:
         ({"op": "subscribe", "id": "a", "filter": {"type": ["a*b"]}}, "filter.type"),
         ({"op": "subscribe", "id": "a", "filter": {"colour": ["x"]}}, "filter.colour"),
         ({"op": "subscribe", "id": "a", "filter": []}, "filter"),
+        ({"op": "subscribe", "id": "a", "filter": {"status": ["running", "bogus"]}}, "filter.status"),
         ({"op": "subscribe", "id": "a", "filter": {"task": [5]}}, "filter.task.0"),
         ({"op": "subscribe", "id": "a", "after": True}, "after"),
         ({"op": "subscribe", "id": "a", "after": -1}, "after"),
@@ -57,6 +58,14 @@ def test_malformed_commands_name_the_field(command: dict[str, object], field: st
     found = parse(json.dumps(command))
     assert isinstance(found, Malformed)
     assert found.field == field
+
+
+def test_a_status_that_there_is_not_is_named_with_those_that_there_are() -> None:
+    """A subscription with it would be silent for ever."""
+    found = parse('{"op":"subscribe","id":"a","filter":{"status":"bogus","type":"task.of_tomorrow"}}')
+    known = "pending, queued, dispatched, running, succeeded, failed, cancelled, deleted, unknown"
+    text = f"filter.status: there is no status 'bogus'; known: {known}"
+    assert found == Malformed("invalid_field", text, "filter.status", "a")
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", "[]", "5", '"ping"', "null", "[" * 5000])

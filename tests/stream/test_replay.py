@@ -114,12 +114,14 @@ async def test_retention_overtakes_a_replay() -> None:
 
 
 async def test_a_log_that_cannot_be_read() -> None:
-    """The connection closes with 1011; the log says why."""
+    """The connection closes with 1011; the log says why. Nothing follows `stream.closing`, no word on parameters either."""
     store = history(3)
     store.broken = StoreError("disk")
-    async with house(store) as gateway, ws(gateway.url("after=0")) as client:
+    async with house(store) as gateway, ws(gateway.url("after=0&x=1")) as client:
         code, seen = await client.closed()
         assert code == 1011
+        assert types(seen)[-1] == "stream.closing"
+        assert "stream.error" not in types(seen)
         assert seen[-1]["data"]["reconnect_after_ms"] > 0
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.stream import query
 from gateway.stream.query import Unreadable, parse
 from gateway.stream.resume import UNKNOWN, Position, decide
 from gateway.stream.resume import parse as parse_position
+from schemas import asyncapi
 
 
 @pytest.mark.parametrize(
@@ -53,23 +55,46 @@ def test_decisions(after: Position | None, snapshot: bool, outcome: str) -> None
 
 
 def test_query() -> None:
-    """All parameters together; unknown ones are ignored."""
-    ask = parse(
-        [("source", "a,b"), ("type", "task.*"), ("after", "7"), ("snapshot", "true"), ("token", "t"), ("x", "y")]
-    )
+    """All parameters together; unknown ones are named and change nothing else."""
+    pairs = [("source", "a,b"), ("type", "task.*"), ("after", "7"), ("snapshot", "true"), ("token", "t")]
+    ask = parse([*pairs, ("x", "y")])
     assert ask.wanted.source == ("a", "b")
-    assert (ask.after, ask.snapshot, ask.implicit) == (Position(7), True, True)
+    assert (ask.after, ask.snapshot, ask.implicit, ask.unknown) == (Position(7), True, True, ("x",))
+    assert parse(pairs).unknown == ()
     assert parse([("subscribe", "none")]).implicit is False
 
 
 @pytest.mark.parametrize(
     "pair",
-    [("after", "x"), ("after", ""), ("snapshot", "maybe"), ("subscribe", "all"), ("type", "a*b"), ("task", "")],
-)
+    [
+        ("after", "x"), ("after", ""), ("snapshot", "maybe"), ("subscribe", "all"), ("type", "a*b"), ("task", ""),
+        ("status", "bogus"), ("status", "running,"),
+    ],
+)  # fmt: skip
 def test_unreadable(pair: tuple[str, str]) -> None:
     """The parameter is named."""
     with pytest.raises(Unreadable, match=pair[0]):
         parse([pair])
+
+
+def test_the_documents_know_the_same_parameters() -> None:
+    """What is said to be known is what the documents declare."""
+    assert set(query.PARAMETERS) == set(asyncapi.stream_query()["properties"])
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["a", "b", "a", "type"], ("a", "b")),
+        ([*"abcdefgh"], ("a", "b", "c", "d", "e")),
+        (["x" * 1000, "x" * 2000, "y"], ("x" * 32, "y")),
+        (["\udcff", ""], ("?", "")),
+        (["TYPE"], ("TYPE",)),
+    ],
+)
+def test_names_that_nobody_knows(names: list[str], told: tuple[str, ...]) -> None:
+    """Each once, a few, none long, all as text that can be sent."""
+    assert query.unknown(names, query.PARAMETERS) == told
 
 
 def test_contradiction() -> None:

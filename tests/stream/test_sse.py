@@ -58,6 +58,19 @@ async def test_last_event_id(query: str, last: str, outcome: str, expected: list
             assert all("id" not in item for item in snapshots)
 
 
+async def test_an_unknown_parameter_is_told() -> None:
+    """Stand-ins for EventSource put `lastEventId` into the URL: they are served like any other, and resume from the header."""
+    async with house() as gateway:
+        gateway.publish("task.started")
+        async with sse(gateway.url("lastEventId=0", "http"), Last_Event_ID="0") as client:
+            seen = await client.until("stream.error")
+            assert [item["event"] for item in seen] == [
+                "stream.opened", "stream.subscribed", "task.started", "stream.synced", "stream.error",
+            ]  # fmt: skip
+            assert "id" not in seen[-1]
+            assert json.loads(seen[-1]["data"])["data"]["field"] == "lastEventId"
+
+
 async def test_heartbeat_keeps_quiet_connections() -> None:
     """A comment comes where nothing else does."""
     async with house(heartbeat=0.05, silence=0.1) as gateway, sse(gateway.url("", "http")) as client:
