@@ -22,7 +22,7 @@ from gateway.access import Grant
 from gateway.clock import Clock, SystemClock, system_random
 from gateway.collector import Collector
 from gateway.config import Auth, Settings
-from gateway.errors import MainstemError, StoreError
+from gateway.errors import CannotListen, MainstemError, StoreError
 from gateway.http.app import create_app
 from gateway.http.auth import Authenticator, Door, StaticToken, token_of
 from gateway.http.parts import Parts
@@ -198,7 +198,7 @@ class Gateway:
 
         Raises:
             StoreError: the store cannot be used.
-            MainstemError: the address cannot be listened at.
+            CannotListen: the address cannot be used.
         """
         try:
             await self.store.open()
@@ -277,8 +277,7 @@ class Gateway:
         try:
             await self.server.start()
         except OSError as error:
-            server, why = self._settings.server, os.strerror(error.errno) if error.errno else str(error)
-            raise MainstemError(f"cannot listen at {server.host}:{server.port}: {why}") from None
+            raise CannotListen(self._settings.server.host, self._settings.server.port, error) from None
 
     def _publish(self, events: list[LogEvent]) -> None:
         self._hub.publish(events)

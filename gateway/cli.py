@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import gateway
-from gateway.commands import catalog, program
-from gateway.errors import ConfigError, MainstemError
+from gateway.commands import catalog, filters, program
+from gateway.errors import CannotListen, ConfigError, MainstemError
 
 if TYPE_CHECKING:
     from gateway.simulators import Kind, Simulator
@@ -39,9 +39,17 @@ class _Commands(click.Group):
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
                 raise  # click ends quietly when the reader of its output is gone
             from gateway import telemetry
+            from gateway.commands import text
 
-            click.echo(f"mainstem: {telemetry.scrub(str(error))}", err=True)
+            hint = self._hint(ctx) if isinstance(error, CannotListen) and error.taken else ""
+            click.echo(f"mainstem: {text.plain(telemetry.scrub(str(error)))}{hint}", err=True)
             ctx.exit(1)
+
+    def _hint(self, ctx: click.Context) -> str:
+        """What to do where something else listens: a command has an option for its port, or the configuration has it."""
+        command = self.get_command(ctx, ctx.invoked_subcommand or "")
+        own = command is not None and any(parameter.name == "port" for parameter in command.params)
+        return f"; is another mainstem running there? {'--port' if own else 'server.port'} chooses another port"
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -157,7 +165,10 @@ async def _simulate(upstream: Kind, options: dict[str, Any]) -> int:
     loop, stopped = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)
-    simulator: Simulator = await simulators.start(upstream, **options)
+    try:
+        simulator: Simulator = await simulators.start(upstream, **options)
+    except OSError as error:
+        raise CannotListen(options["host"], options["port"], error) from None
     try:
         click.echo(_introduction(upstream, simulator))
         ended = asyncio.create_task(stopped.wait(), name="simulate-stopped")
@@ -207,20 +218,12 @@ def _parse_duration(ctx: click.Context, parameter: click.Parameter, value: str) 
 def _parse_scope(ctx: click.Context, parameter: click.Parameter, values: Sequence[str]) -> str:
     from gateway.access import SCOPES
 
-    words = _words(" ".join(values).replace(" ", ","))
+    words = list(dict.fromkeys(" ".join(values).replace(",", " ").split()))
     unknown = [word for word in words if word not in SCOPES]
     if unknown or not words:
         problem = f"no scope {unknown[0]!r}" if unknown else "must not be empty"
         raise click.BadParameter(f"{problem}; there are {', '.join(SCOPES)}")
     return " ".join(words)
-
-
-def _parse_list(ctx: click.Context, parameter: click.Parameter, values: Sequence[str]) -> list[str]:
-    return _words(",".join(values))
-
-
-def _words(text: str) -> list[str]:
-    return list(dict.fromkeys(word for word in text.split(",") if word))
 
 
 @main.command()
@@ -230,13 +233,19 @@ def _words(text: str) -> list[str]:
 )
 @click.option("--ttl", default="1h", show_default=True, callback=_parse_duration, help="How long it is valid.")
 @click.option("--subject", help="Who it is for: its `sub`.")
-@click.option("--sources", multiple=True, callback=_parse_list, help="Only these sources; comma-separated or repeated.")
-@click.option("--tasks", multiple=True, callback=_parse_list, help="Only these tasks, <source>/<task id>.")
-@click.option("--kinds", multiple=True, callback=_parse_list, help="Only these kinds of tasks.")
+@click.option(
+    "--sources",
+    multiple=True,
+    callback=filters.values("source"),
+    help="Only these sources; comma-separated or repeated.",
+)
+@click.option("--tasks", multiple=True, callback=filters.values("task"), help="Only these tasks, <source>/<task id>.")
+@click.option("--kinds", multiple=True, callback=filters.values("kind"), help="Only these kinds of tasks.")
 def token(path: Path, scope: str, ttl: float, subject: str | None, **bounds: list[str]) -> None:
-    """Mint an access token with the shared secret of a configuration."""
-    settings = program.load(path)
-    auth = settings.auth
+    """Mint an access token with the shared secret of a configuration, of which the rest need not be valid."""
+    from gateway import config
+
+    auth = config.load_entrance(path).auth
     if auth.secret is None:
         raise ConfigError(f"{path}: auth.secret: is needed to mint tokens; with other keys, their issuer does that")
     import time

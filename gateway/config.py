@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -76,7 +76,9 @@ class Server(Section):
     compression: Annotated[
         Literal["off", "shared"], Field(description="permessage-deflate, each event compressed once for everybody")
     ] = "off"
-    drain_timeout: Annotated[Seconds, Field(le=3600, description="how long a shutdown may take")] = 10.0
+    drain_timeout: Annotated[
+        Seconds, Field(le=3600, description="how long a shutdown waits for the log, deliveries and streams")
+    ] = 10.0
     max_connections: Annotated[Count, Field(description="streams in all")] = 50_000
     max_connections_per_token: Annotated[Count, Field(description="streams of one holder of a token")] = 10_000
     max_connections_per_address: Annotated[
@@ -344,18 +346,11 @@ def _model_of(key: Key, item: Any) -> type[BaseModel] | None:
     return registry.load(item["adapter"]).Config if key[:-1] == ("sources",) else None
 
 
-class Settings(Section):
-    """A valid configuration. `repr` shows no secret."""
+class Entrance(Section):
+    """What one needs to know of a gateway to come in: where it is, and whom it lets in. `repr` shows no secret."""
 
     auth: Auth = Field(default_factory=Auth, description="who may connect")
     server: Server = Field(default_factory=Server, description="where consumers connect")
-    store: Store = Field(default_factory=Store, description="where the log is")
-    sources: Annotated[
-        tuple[Annotated[SerializeAsAny[SourceConfig], BeforeValidator(_source)], ...],
-        Field(description="the upstreams"),
-    ] = ()
-    webhooks: Annotated[tuple[EndpointConfig, ...], Field(description="where events are posted to")] = ()
-    log: Log = Field(default_factory=Log, description="what the gateway says about itself")
 
     @field_validator("server")
     @classmethod
@@ -365,6 +360,18 @@ class Settings(Section):
             text = "is not a loopback address, as auth.mode none requires: use auth.mode jwt (or auth.allow_insecure)"
             reject(cls.__name__, [(("host",), text)])
         return value
+
+
+class Settings(Entrance):
+    """A valid configuration. `repr` shows no secret."""
+
+    store: Store = Field(default_factory=Store, description="where the log is")
+    sources: Annotated[
+        tuple[Annotated[SerializeAsAny[SourceConfig], BeforeValidator(_source)], ...],
+        Field(description="the upstreams"),
+    ] = ()
+    webhooks: Annotated[tuple[EndpointConfig, ...], Field(description="where events are posted to")] = ()
+    log: Log = Field(default_factory=Log, description="what the gateway says about itself")
 
     def doubts(self) -> list[str]:
         """What is valid and yet not what anybody can mean, one text each: filters of webhooks that match nothing."""
@@ -407,20 +414,38 @@ def _secrets(value: object) -> Iterator[str]:
 # --- loading ---------------------------------------------------------------------------------------------------------
 
 
+_Part = TypeVar("_Part", bound=Entrance)
+
+
 def load(path: str | Path, environ: Mapping[str, str] | None = None) -> Settings:
     """Reads and validates a configuration file.
 
     Raises:
         ConfigError: it cannot be read or is not valid; one problem a line, `config.yaml:12: sources[1].watch: <what>`.
     """
+    return _load(Settings, path, environ)
+
+
+def load_entrance(path: str | Path, environ: Mapping[str, str] | None = None) -> Entrance:
+    """Reads and validates two sections of a configuration file. The others may be wrong, and their variables not set.
+
+    Raises:
+        ConfigError: as `load`, about these two and the file as such.
+    """
+    return _load(Entrance, path, environ, sections=Entrance.model_fields)
+
+
+def _load(
+    model: type[_Part], path: str | Path, environ: Mapping[str, str] | None, sections: Container[str] | None = None
+) -> _Part:
     path = Path(path)
     try:
         text = document.read_text(path)
     except document.Unreadable as error:
         raise ConfigError(f"{path}: {error}") from None
     directory = path.absolute().parent
-    parsed = document.parse(text, os.environ if environ is None else environ, directory)
-    settings, problems = _validate(parsed, directory)
+    parsed = document.parse(text, os.environ if environ is None else environ, directory, sections)
+    settings, problems = _validate(model, parsed, directory)
     if settings is None or problems:
         problems.sort(key=lambda problem: problem.line)
         lines = (document.conceal(problem.render(str(path)), parsed.filled) for problem in problems)
@@ -428,7 +453,7 @@ def load(path: str | Path, environ: Mapping[str, str] | None = None) -> Settings
     return settings
 
 
-def _validate(parsed: Document, directory: Path) -> tuple[Settings | None, list[Problem]]:
+def _validate(model: type[_Part], parsed: Document, directory: Path) -> tuple[_Part | None, list[Problem]]:
     problems = list(parsed.problems)
     data = {} if parsed.data is None else parsed.data
     if not isinstance(data, dict):
@@ -439,14 +464,14 @@ def _validate(parsed: Document, directory: Path) -> tuple[Settings | None, list[
         return None, problems
     # A section whose entries are all commented out is null; one that is absent gets its defaults here, with the directory.
     data = {name: value for name, value in data.items() if value is not None}
-    data = {"server": {}, "auth": {}, "store": {}, "log": {}} | data
+    data = {name: {} for name in ("server", "auth", "store", "log") if name in model.model_fields} | data
     broken = {problem.key for problem in problems}
     problems += _repeated(parsed, data)
     settings = None
     try:
-        settings = Settings.model_validate(data, context={"directory": directory})
+        settings = model.model_validate(data, context={"directory": directory})
     except ValidationError as error:
-        found = translate(error.errors(include_url=False), data, Settings, _model_of)
+        found = translate(error.errors(include_url=False), data, model, _model_of)
         for key, reason in found.items():
             if not any(key[: len(other)] == other for other in broken):
                 problems.append(Problem(parsed.line(key), key, reason))

@@ -67,7 +67,7 @@ async def run(*, port: int, seed: int, rate: float) -> int:
         rate: new tasks a second, of all upstreams together.
 
     Raises:
-        MainstemError: the address cannot be listened at.
+        CannotListen: the address cannot be used.
     """
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

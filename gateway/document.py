@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -102,8 +102,15 @@ def read_text(path: Path) -> str:
         raise Unreadable("cannot be read: not a path") from None
 
 
-def parse(text: str, environ: Mapping[str, str], directory: Path) -> Document:
-    """Parses a file's text. What is wrong is in `problems`; relative `${file:...}` paths start at `directory`."""
+def parse(text: str, environ: Mapping[str, str], directory: Path, sections: Container[str] | None = None) -> Document:
+    """Parses a file's text. What is wrong is in `problems`.
+
+    Args:
+        text: of the file.
+        environ: variables that may be referred to.
+        directory: where relative `${file:...}` paths start.
+        sections: keys of the first level; what is below others is left out and not filled in. None: all of them.
+    """
     yaml = YAML(typ="safe", pure=True)
     document = Document()
     try:
@@ -114,7 +121,7 @@ def parse(text: str, environ: Mapping[str, str], directory: Path) -> Document:
         document.problems.append(_syntax(error, text))
         return document
     if root is not None:
-        builder = _Builder(document, yaml, environ, directory)
+        builder = _Builder(document, yaml, environ, directory, sections)
         document.data = builder.build(root, ())
     return document
 
@@ -138,11 +145,19 @@ def _syntax(error: YAMLError, text: str) -> Problem:
 class _Builder:
     """Turns nodes into data and notes the line of each."""
 
-    def __init__(self, document: Document, yaml: YAML, environ: Mapping[str, str], directory: Path) -> None:
+    def __init__(
+        self,
+        document: Document,
+        yaml: YAML,
+        environ: Mapping[str, str],
+        directory: Path,
+        sections: Container[str] | None,
+    ) -> None:
         self._document = document
         self._constructor = yaml.constructor
         self._environ = environ
         self._directory = directory
+        self._sections = sections
         self._nodes = 0
         self._open: set[int] = set()
 
@@ -175,6 +190,8 @@ class _Builder:
                 self._document.problems.append(Problem(line, key, "a key must be a plain word"))
                 continue
             name = name_node.value
+            if not key and self._sections is not None and name not in self._sections:
+                continue
             if name in data:
                 first = self._document.line((*key, name))
                 text = f"duplicate key, already given on line {first}"

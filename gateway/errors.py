@@ -2,6 +2,7 @@
 
 MainstemError
 ├── ConfigError        mend the configuration file
+├── CannotListen       choose another address, or end what listens there
 ├── StoreError         look at the disk or the file of the store
 │   ├── StoreLocked    another process has it
 │   └── StoreFull      no room, or a limit of the store
@@ -11,6 +12,9 @@ MainstemError
 
 from __future__ import annotations
 
+import errno
+import os
+import socket
 from collections.abc import Mapping
 
 
@@ -20,6 +24,26 @@ class MainstemError(Exception):
 
 class ConfigError(MainstemError):
     """The configuration is not valid. One problem a line, each with its key and line."""
+
+
+class CannotListen(MainstemError):
+    """An address cannot be listened at.
+
+    Args:
+        host: as it was configured.
+        port: the same.
+        error: what the operating system said.
+
+    Attributes:
+        taken: whether something else listens there.
+    """
+
+    def __init__(self, host: str, port: int, error: OSError) -> None:
+        # event loops put a sentence of their own around the reason; a resolver's numbers are not the system's
+        number = None if isinstance(error, socket.gaierror) else error.errno
+        why = os.strerror(number) if number else error.strerror or str(error)
+        super().__init__(f"cannot listen at {f'[{host}]' if ':' in host else host}:{port}: {why}")
+        self.taken = error.errno == errno.EADDRINUSE
 
 
 class StoreError(MainstemError):

@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -325,6 +326,19 @@ class TestToken:
         assert claims.keys() == {"iat", "exp", "scope"}
         assert claims["exp"] - claims["iat"] == 3600
 
+    def test_needs_nothing_but_what_it_uses(self, invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Another section may be wrong, and its variables not set; in `auth` both are told."""
+        monkeypatch.delenv("UNSET", raising=False)
+        write(f"auth: {{secret: {SECRET}}}\nsources: [{{adapter: nope, url: '${{UNSET}}'}}]\nlgo: '${{UNSET}}'")
+        assert invoke("token", "--scope", "admin").exit_code == 0
+        write("auth: {secret: '${UNSET}', isuer: me}\nsources: '${UNSET}'")
+        result = invoke("token", "--scope", "admin")
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert result.stderr.splitlines() == [
+            "config.yaml:1: auth.secret: environment variable UNSET is not set",
+            "config.yaml:1: auth.isuer: unknown key; did you mean 'issuer'?",
+        ]
+
     def test_without_a_secret(self, invoke) -> None:
         """Nothing to mint with."""
         write("")
@@ -341,6 +355,8 @@ class TestToken:
             (["--scope", " "], "must not be empty; there are events:read, "),
             (["--scope", "admin", "--ttl", "soon"], "is not a length of time"),
             (["--scope", "admin", "--ttl", "0"], "must be more than 0"),
+            (["--scope", "admin", "--tasks", ""], "an empty value matches nothing"),
+            (["--scope", "admin", "--tasks", "t1"], "'t1' is no task key: these are <source name>/<task id>"),
             ([], "Missing option '--scope'"),
         ],
     )
@@ -349,7 +365,7 @@ class TestToken:
         write(f"auth: {{secret: {SECRET}}}")
         result = invoke("token", *arguments)
         assert result.exit_code == 2
-        assert message in result.stderr
+        assert message in " ".join(result.stderr.split())
 
 
 class TestSimulateUsage:
@@ -368,16 +384,30 @@ class TestSimulateUsage:
         assert result.exit_code == 2
         assert message in " ".join(result.stderr.split())
 
-    def test_port_that_is_taken(self, invoke) -> None:
-        """One line, exit code 1."""
-        import socket
 
-        with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))
-            taken.listen()
-            result = invoke("simulate", "emit", "--port", str(taken.getsockname()[1]))
+class TestAddress:
+    @pytest.mark.parametrize("command", [["run"], ["demo"], ["simulate", "emit"], ["listen"]])
+    def test_port_that_is_taken(self, invoke, command: list[str]) -> None:
+        """One line with the address and what chooses another, exit code 1."""
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            write(f"server: {{port: {port}}}")
+            result = invoke(*command, *([] if command == ["run"] else ["--port", str(port)]))
+        chooses = "server.port" if command == ["run"] else "--port"
         assert result.exit_code == 1
-        assert re.fullmatch(r"mainstem: .*[Aa]ddress already in use.*\n", result.stderr)
+        assert result.stderr == (
+            f"mainstem: cannot listen at 127.0.0.1:{port}: Address already in use; is another mainstem running there? "
+            f"{chooses} chooses another port\n"
+        )
+
+    @pytest.mark.parametrize(
+        ("host", "shown"), [("nowhere.invalid", "nowhere.invalid"), ("2001:db8::1", "[2001:db8::1]")]
+    )
+    def test_address_of_somebody_else(self, invoke, host: str, shown: str) -> None:
+        """Named, with the reason; nothing about other ports."""
+        result = invoke("listen", "--host", host, "--port", "1234")
+        assert result.exit_code == 1
+        assert re.fullmatch(rf"mainstem: cannot listen at {re.escape(shown)}:1234: [A-Z][\w ]+\n", result.stderr)
 
 
 class TestProcess:

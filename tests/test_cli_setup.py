@@ -121,7 +121,9 @@ class TestHealth:
             code, _, errors = await run("health", "--url", url)
         assert (code, errors) == (1, f"mainstem: what answers at {url}/readyz is no gateway: HTTP 200\n")
         assert await run("health", "--url", "http://127.0.0.1:1") == (1, "", "unreachable: Connection refused\n")
-        assert (await run("health", "--url", "file:///etc/passwd"))[0] == 2
+        for url in ("file:///etc/passwd", "http://[", "http://h:x"):
+            code, _, errors = await run("health", "--url", url)
+            assert (code, "must be like http://127.0.0.1:8080" in errors) == (2, True)
 
     async def test_does_not_wait_for_ever(self) -> None:
         """A server that accepts and says nothing."""

@@ -31,10 +31,12 @@ from gateway.commands import screen, text
 from gateway.commands.board import MOST, Board
 from mainstem_client import Event, Task
 from tests.clients.kit import Upstream, gateway
-from tests.e2e.kit import log_of
+from tests.e2e.kit import log_of, write
+from tests.process import running
 
 HOSTILE = "a\x1b]52;c;ZXZpbA==\x07\x9b2J\u202eb\r\n\x00\u2028c\ud800"
 FORBIDDEN = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+AUTH = {"secret": "a-secret-of-32-bytes-or-more-for-tests"}
 ANY = st.text(st.characters(exclude_categories=()))
 
 
@@ -239,10 +241,12 @@ async def test_since_a_moment(tmp_path: Path) -> None:
     assert not FORBIDDEN.search("".join(lines))
 
 
-async def test_bars_in_a_terminal(tmp_path: Path) -> None:
-    """A narrow terminal: rows fit, nothing but our own sequences is sent, Ctrl-C gives the cursor back."""
+@pytest.mark.parametrize(("lines", "columns", "width"), [(6, 48, 48), (0, 0, 80)])
+async def test_bars_in_a_terminal(tmp_path: Path, lines: int, columns: int, width: int) -> None:
+    """A narrow terminal, or one that does not say its size: rows fit, nothing but our own sequences is sent, Ctrl-C gives the
+    cursor back."""
     master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 6, 48, 0, 0))
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
     seen = bytearray()
     drawn = asyncio.Event()
 
@@ -258,7 +262,7 @@ async def test_bars_in_a_terminal(tmp_path: Path) -> None:
         async with Upstream().running() as upstream, gateway(tmp_path, upstream) as house:
             await upstream.say(1)
             asyncio.get_running_loop().add_reader(master, read)
-            env = {**os.environ, "TERM": "xterm", "NO_COLOR": "1"}
+            env = {**os.environ, "TERM": "xterm", "NO_COLOR": "1", "COLUMNS": "0", "LINES": "0"}
             async with tail("--url", house.url, stdout=slave, stdin=slave, env=env) as process:
                 await asyncio.wait_for(drawn.wait(), 30)
                 process.send_signal(signal.SIGINT)
@@ -271,25 +275,39 @@ async def test_bars_in_a_terminal(tmp_path: Path) -> None:
         os.close(master)
         os.close(slave)
     output = seen.decode()
-    assert "\rjob-1 " in output
+    (row,) = {line for line in re.split(r"[\r\n]+", output) if line.rstrip().endswith("running")} or {""}
+    assert "job-1 " in row
     assert output.endswith("\x1b[?25h")
     rest = re.sub(r"\x1b\[(\?(2026|7|25)[hl]|\d+A|J)", "", output)
     assert "\x1b" not in rest
-    assert all(cell_len(line) <= 47 for line in rest.replace("\r", "\n").split("\n"))
+    assert width - 10 < max(map(cell_len, rest.replace("\r", "\n").split("\n"))) < width
 
 
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["--url", "nope"], "--url: the URL of a gateway"),
+        (["--url", "nope"], "--url: must be like http://127.0.0.1:8080"),
         (["--after", "x"], "--after: a position is"),
+        (
+            ["--status", "failed,bogus"],
+            "'--status': no task has the status 'bogus'; known: pending, queued, dispatched, ",
+        ),
+        (["--status", ""], "'--status': an empty value matches nothing"),
+        (
+            ["--type", "task.suceeded"],
+            "'--type': no event has the type 'task.suceeded'; did you mean 'task.succeeded'?",
+        ),
+        (["--type", "tsk.*"], "'--type': no event has a type that begins with 'tsk.'"),
+        (["--type", "a*b"], "'--type': 'a*b': only a final * is a wildcard"),
+        (["--task", "t1"], "'--task': 't1' is no task key: these are <source name>/<task id>"),
         (["--since", "x"], "how long ago"),
         (["--since", "1m", "--after", "1"], "use one"),
     ],
 )
 def test_usage(arguments: list[str], problem: str) -> None:
     result = CliRunner().invoke(cli.main, ["tail", *arguments], catch_exceptions=False)
-    assert (result.exit_code, problem in result.stderr) == (2, True)
+    assert result.exit_code == 2
+    assert problem in " ".join(result.stderr.split())
 
 
 async def test_a_refusal_is_one_line(tmp_path: Path) -> None:
@@ -297,9 +315,40 @@ async def test_a_refusal_is_one_line(tmp_path: Path) -> None:
     async with (
         Upstream().running() as upstream,
         gateway(tmp_path, upstream) as house,
-        tail("--url", house.url, "--type", "a*b", stderr=asyncio.subprocess.PIPE) as process,
+        tail("--url", f"{house.url}/nowhere", stderr=asyncio.subprocess.PIPE) as process,
     ):
         _, errors = await asyncio.wait_for(process.communicate(), 30)
     assert process.returncode == 1
-    assert errors.decode().startswith("mainstem: filter.type: ")
-    assert errors.count(b"\n") == 1
+    assert errors == b"mainstem: there is no gateway at this URL: HTTP 404\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["--since", "1h"]])
+async def test_where_a_refused_token_came_from(arguments: list[str], tmp_path: Path) -> None:
+    """Said of the stream and of the log alike; the token is not."""
+    async with running(write(tmp_path, auth=AUTH)) as url:
+        for options, environ, said in (
+            (["--token", "canary"], {}, "refuses the token from --token: "),
+            ([], {"MAINSTEM_TOKEN": "canary"}, "refuses the token from MAINSTEM_TOKEN: "),
+            ([], {}, "asks for a token: set MAINSTEM_TOKEN, or name its configuration with -c"),
+        ):
+            env = {name: value for name, value in os.environ.items() if not name.startswith("MAINSTEM_")} | environ
+            async with tail("--url", url, *arguments, *options, stderr=asyncio.subprocess.PIPE, env=env) as process:
+                _, errors = await asyncio.wait_for(process.communicate(), 30)
+            assert process.returncode == 1
+            assert errors.decode().startswith(f"mainstem: {url} {said}")
+            assert errors.count(b"\n") == 1
+            assert b"canary" not in errors
+
+
+async def test_a_configuration_says_where_and_lets_in(tmp_path: Path) -> None:
+    """With a token made for the purpose; nothing else of the file matters."""
+    async with Upstream().running() as upstream:
+        source = {"name": "jobs", "adapter": "emit", "token": "t", "spaces": ["s"]}
+        source["url"] = upstream.url.replace("http", "ws")
+        async with running(write(tmp_path, auth=AUTH, sources=[source])) as url:
+            entrance = {"server": {"port": int(url.rpartition(":")[2])}, "auth": AUTH, "sources": "${UNSET}"}
+            path = tmp_path / "entrance.yaml"
+            path.write_text(json.dumps(entrance))
+            for beginning in (("--since", "1h"), ("--after", "0")):
+                async with tail("-c", str(path), *beginning, "--type", "source.connected") as process:
+                    assert "source.connected" in await line_of(process)

@@ -130,7 +130,7 @@ class TestEndpoints:
         assert result.stdout.splitlines() == [
             "NAME     HOST         STATE       PENDING  DEAD  LAST DELIVERED        LAST ERROR",
             "archive  example.com  delivering        0     0  -                     -",
-            r"billing  example.com  failing          12     3  1970-01-01 00:00:00Z  HTTP 500 \x1b[2J",
+            "billing  example.com  failing          12     3  1970-01-01 00:00:00Z  HTTP 500 \ufffd[2J",
         ]
         assert (result.exit_code, result.stderr) == (0, "")
 
@@ -209,6 +209,15 @@ class TestEndpoints:
         for name in ("name: ", "url: ", "timeout: ", "tpye: unknown key; did you mean 'type'?", "retry_schedule[1]: "):
             assert name in said
         assert "canary" not in said
+        said = usage(hooks("create", "fresh", "https://example.com/h", "status=suceeded", "type=tsk.*", "task=t1"))
+        assert said == (
+            "status: no task has the status 'suceeded'; did you mean 'succeeded'?; "
+            "type: no event has a type that begins with 'tsk.'; "
+            "task: 't1' is no task key: these are <source name>/<task id>"
+        )
+        assert "no task has the status 'bogus'; known: pending, queued, " in usage(
+            hooks("change", "billing", "status=bogus")
+        )
         said = usage(hooks("change", "billing", f"retry_schedule={','.join('1' * 33)}"))
         assert said == "retry_schedule: must be a list of at most 32 numbers"
         assert world.webhooks.calls == []
@@ -308,7 +317,7 @@ class TestTest:
     def test_failed(self, hooks, world: World) -> None:
         """Exit code 1 at the first failure, with why and when it is tried again."""
         world.webhooks.outcomes = [delivery(7, "pending", attempt(None, "connection refused\x1b[1m"))]
-        said = "mainstem: billing.7: failed: connection refused\\x1b[1m, 12 ms; next attempt at 2026-01-31 12:00:00Z\n"
+        said = "mainstem: billing.7: failed: connection refused\ufffd[1m, 12 ms; next attempt at 2026-01-31 12:00:00Z\n"
         assert outcome(hooks("test", "billing")) == (1, "", said)
         world.webhooks.outcomes = [delivery(7, "dead", attempt(410, "it answered 410"))]
         assert outcome(hooks("test", "billing")) == (1, "", "mainstem: billing.7: dead: it answered 410, 12 ms\n")
@@ -413,17 +422,33 @@ class TestFailures:
         assert outcome(run("list", MAINSTEM_URL=gateway.url, MAINSTEM_TOKEN="", MAINSTEM_CONFIG="")) == (1, "", said)
 
     def test_bad_token(self, run, gateway: Served) -> None:
-        """Is not repeated."""
-        code, out, error = outcome(run("list", "--url", gateway.url, "--token", "canary-guess"))
-        assert (code, out, error) == (1, "", f"mainstem: {gateway.url} refuses the token: The token is not valid.\n")
+        """Is not repeated, but where it came from is said: more than one place may have one."""
+        Path("config.yaml").write_text(json.dumps({"auth": {"tokens": [{"token": "canary-other", "scope": "admin"}]}}))
+        token = ("--token", "canary-guess")
+        for arguments, environment, origin in (
+            (token, {"MAINSTEM_TOKEN": TOKEN}, "--token"),
+            ((), {"MAINSTEM_TOKEN": "canary-guess"}, "MAINSTEM_TOKEN"),
+            (("-c", "config.yaml"), {"MAINSTEM_TOKEN": "canary-guess"}, "MAINSTEM_TOKEN (not from config.yaml)"),
+            (("-c", "config.yaml"), {}, "auth.tokens[0] of config.yaml"),
+        ):
+            said = f"mainstem: {gateway.url} refuses the token from {origin}: The token is not valid.\n"
+            assert outcome(run("list", "--url", gateway.url, *arguments, **environment)) == (1, "", said)
+        self.secret("canary-jwt-secret-of-some-other-gateway")
+        said = f"mainstem: {gateway.url} refuses the token from auth.secret of config.yaml: The token is not valid.\n"
+        assert outcome(run("list", "--url", gateway.url, "-c", "config.yaml")) == (1, "", said)
+
+    @staticmethod
+    def secret(secret: str) -> None:
+        Path("config.yaml").write_text(json.dumps({"auth": {"secret": secret}}))
 
     def test_wrong_scope_and_bounds(self, run, gateway: Served, world: World) -> None:
-        """What the gateway says."""
+        """What the gateway says, and of which token."""
         world.authenticator.grants["bounded"] = bounded("admin", source=("studio",))
         for token, words in (("reader", "with the scope webhooks:write"), ("bounded", "not bound to sources")):
             code, _, error = outcome(run("list", MAINSTEM_URL=gateway.url, MAINSTEM_TOKEN=token))
             assert (code, error.count("\n")) == (1, 1)
             assert words in error
+            assert error.startswith(f"mainstem: {gateway.url} refuses the token from MAINSTEM_TOKEN: ")
 
     @pytest.mark.parametrize(
         "arguments",
@@ -472,7 +497,7 @@ class TestFailures:
 
         app = web.Application()
         app.router.add_get("/v1/webhooks", answer)
-        said = "mainstem: no\\x1b[2J\\nmainstem: all is well\n"
+        said = "mainstem: no\ufffd[2J mainstem: all is well\n"
         assert outcome(run("list", MAINSTEM_URL=serve(app).url)) == (1, "", said)
 
     def test_no_answer(self, run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -512,7 +537,7 @@ class TestFailures:
         [
             ("--url", "127.0.0.1:8080"), ("--url", "ftp://h"), ("--url", "http://"), ("--url", "http://h:x"), ("--url", "http://[::1"),
             ("--url", "http://user:canary@h"), ("--url", "http://h/?token=canary"), ("--url", "http://h/#canary"), ("--url", "http://h:0"),
-            ("--token", "canary token"), ("--token", "canary\r\nX-Evil: 1"), ("--token", "canary-é"),
+            ("--url", "ftp://h/v1/stream"), ("--token", "canary token"), ("--token", "canary\r\nX-Evil: 1"), ("--token", "canary-é"),
         ],
     )  # fmt: skip
     def test_options_that_cannot_be_meant(self, run, option: str, value: str) -> None:
@@ -582,6 +607,17 @@ class TestConfiguration:
         assert outcome(run("list", "-c", "config.yaml", MAINSTEM_TOKEN=TOKEN)) == (2, "", error)
         assert run("list", "-c", "config.yaml", "--url", gateway.url, MAINSTEM_TOKEN=TOKEN).exit_code == 0
 
+    def test_only_what_is_used_must_be_right(self, run, gateway: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Other sections may be wrong and their variables not set, as on another machine than the gateway's."""
+        monkeypatch.delenv("UNSET", raising=False)
+        entrance = f"server: {{port: {gateway.port}}}\nauth: {{tokens: [{{token: '${{HOOKS}}', scope: admin}}]}}\n"
+        Path("config.yaml").write_text(
+            f"{entrance}sources: [{{adapter: nope, url: '${{UNSET}}'}}]\nwebhooks: '${{UNSET}}'\nlgo: 1\n"
+        )
+        assert run("list", "-c", "config.yaml", HOOKS=TOKEN).stdout.startswith("NAME")
+        message = "config.yaml:2: auth.tokens[0].token: environment variable HOOKS is not set\n"
+        assert outcome(run("list", "-c", "config.yaml")) == (2, "", message)
+
     def test_a_file_that_is_wrong(self, run) -> None:
         """As `check` says it."""
         Path("config.yaml").write_text("server: {hots: h}")
@@ -593,17 +629,17 @@ class TestConfiguration:
     )
     def test_addresses(self, host: str, url: str) -> None:
         """An address that listens everywhere is reached on this machine."""
-        from gateway.config import Settings
+        from gateway.config import Entrance
 
-        settings = Settings.model_validate({"server": {"host": host, "port": 9}, "auth": {"secret": JWT_SECRET}})
-        assert remote._address(settings, Path("c")) == url
+        entrance = Entrance.model_validate({"server": {"host": host, "port": 9}, "auth": {"secret": JWT_SECRET}})
+        assert remote._address(entrance, Path("c")) == url
 
 
 class TestTable:
-    def test_plain(self) -> None:
+    def test_cell(self) -> None:
         """Nothing that moves a cursor, changes a colour or the direction of writing; letters of any script stay."""
-        assert table.plain("a\x1b[31m\r\n\t\x07\x9b\u202e\ud800é漢") == r"a\x1b[31m\r\n\t\x07\x9b\u202e\ud800é漢"
-        assert [table.plain(value) for value in (None, "", 0, False, [], {}, {"a": 1}, [5.0, 0.5, "a"], AT)] == [
+        assert table.cell("a\x1b[31m\r\n\t\x07\x9b\u202e\ud800é漢") == "a\ufffd[31m   \ufffd\ufffd\ufffd\ufffdé漢"
+        assert [table.cell(value) for value in (None, "", 0, False, [], {}, {"a": 1}, [5.0, 0.5, "a"], AT)] == [
             "-", "-", "0", "false", "-", "-", '{"a": 1}', "5, 0.5, a", AT,
         ]  # fmt: skip
 
@@ -613,6 +649,19 @@ class TestTable:
         assert table.as_json(value).isascii()
         assert table.as_json(value).replace("\n", "").isprintable()
         assert json.loads(table.as_json(value)) == value
+
+    def test_wide_characters_are_two_columns(self) -> None:
+        """As a terminal has them; what follows stays in its column."""
+        assert table.columns(("A", "B"), [("漢字", "x"), ("abc", "y")]).splitlines() == [
+            "A     B",
+            "漢字  x",
+            "abc   y",
+        ]
+
+    def test_a_value_is_as_long_as_any_setting(self) -> None:
+        """Whatever is longer ends with a sign that it does."""
+        assert table.cell("a" * 2048) == "a" * 2048
+        assert table.cell("a" * 9000).endswith("a…")
 
     def test_columns_without_rows(self) -> None:
         """The head alone."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from gateway.commands import program
+from gateway.commands import program, remote
 from gateway.errors import MainstemError
 
 #: Bytes of an answer that are read.
@@ -19,7 +19,7 @@ _MOST = 1 << 20
 @click.pass_context
 def health(ctx: click.Context, url: str, live: bool, timeout: float, quiet: bool) -> None:
     """Ask a gateway whether it is ready: exit code 0 where it is, 1 where it is not."""
-    status, words = _ask(f"{url.rstrip('/')}/{'healthz' if live else 'readyz'}", timeout)
+    status, words = _ask(f"{remote.base(url)}/{'healthz' if live else 'readyz'}", timeout)
     if not quiet:
         click.echo(words, err=status != 200)
     ctx.exit(0 if status == 200 else 1)
@@ -30,13 +30,10 @@ def _ask(url: str, timeout: float) -> tuple[int | None, str]:
     import http.client
     import json
     import urllib.error
-    import urllib.parse
     import urllib.request
 
     from gateway.commands.text import plain
 
-    if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
-        raise click.BadParameter("must start with http:// or https://", param_hint="--url")
     # no proxies: the gateway is asked, not a cache in front of it
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gateway.errors import CannotListen
+
 if TYPE_CHECKING:
     from aiohttp import web
 
@@ -76,7 +78,10 @@ async def _listen(
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port).start()
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            raise CannotListen(host, port, error) from None
         where, number = runner.addresses[0][:2]
         show.words(_introduction(f"http://{f'[{where}]' if ':' in where else where}:{number}/hooks", secret))
         await receiver.broken()

@@ -1,7 +1,7 @@
 """A running gateway as commands talk to it: where it is, who asks, and one sentence for whatever goes wrong.
 
 Owns the options `--url`, `--token` and `-c`. Must not know what any command asks for. A token is sent to the gateway that
-was named and nowhere else: redirects are not followed, and no message repeats it.
+was named and nowhere else: redirects are not followed, and no message repeats it, but says where it came from.
 """
 
 from __future__ import annotations
@@ -11,27 +11,57 @@ import functools
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
 import click
+from click.core import ParameterSource
 
-from gateway.commands import table
 from gateway.commands.program import DEFAULT_URL
 from gateway.errors import ConfigError, MainstemError
 
 if TYPE_CHECKING:
-    from gateway.config import Settings
+    from gateway.config import Entrance
 
+#: How a gateway says that it does not take a token, or that the token is not for this: over HTTP, and on the stream.
+_UNKNOWN, _FORBIDDEN = (401, 4001, 4009), (403, 4003, "not_allowed")
 #: Seconds for a request: a little more than the gateway takes for any.
 TIMEOUT = 40.0
-#: Seconds for which a minted token is good: one command's worth.
+#: Seconds for which a minted token is good; who needs one for longer makes another.
 _TTL = 300.0
+_VARIABLE = "MAINSTEM_TOKEN"
+_SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 
 
 class Failed(MainstemError):
-    """The gateway cannot be reached, or refuses."""
+    """The gateway cannot be reached, or refuses.
+
+    Attributes:
+        status: of its answer over HTTP; None where there was none.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What a gateway is shown. `repr` shows no token.
+
+    Attributes:
+        token: or what makes one that is good for a while.
+        origin: where it comes from, for messages: `--token`, `auth.secret of config.yaml`, ...
+    """
+
+    token: str | Callable[[], str] = field(repr=False)
+    origin: str
+
+    def bring(self) -> str:
+        """The token to present now."""
+        return self.token if isinstance(self.token, str) else self.token()
 
 
 class Remote:
@@ -39,15 +69,30 @@ class Remote:
 
     Args:
         url: its base URL, with a path where a proxy puts it below one.
-        token: None where it asks for none.
+        credential: None where it asks for none.
+
+    Attributes:
+        url: without a slash at the end.
+        where: the same without the path, for messages.
     """
 
-    def __init__(self, url: str, token: str | None = None) -> None:
-        self._base, self._token = url.rstrip("/"), token
+    def __init__(self, url: str, credential: Credential | None = None) -> None:
+        self.url, self.credential = url.rstrip("/"), credential
         parts = urlsplit(url)
         self.where = f"{parts.scheme}://{parts.netloc}"
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """What a request has to have."""
+        return {"Authorization": f"Bearer {self.credential.bring()}"} if self.credential else {}
+
     def ask(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, query: Mapping[str, str] | None = None
+    ) -> Any:
+        """`asked`, where no event loop runs."""
+        return asyncio.run(self.asked(method, path, body, query))
+
+    async def asked(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, query: Mapping[str, str] | None = None
     ) -> Any:
         """The JSON that a request is answered with; None where the answer has no body.
@@ -55,19 +100,15 @@ class Remote:
         Raises:
             Failed: there is no good answer.
         """
-        return asyncio.run(self._ask(method, path + (f"?{urlencode(query)}" if query else ""), body))
-
-    async def _ask(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
         import aiohttp
         import yarl
 
-        headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
         timeout = aiohttp.ClientTimeout(total=TIMEOUT)
-        url = yarl.URL(self._base + path, encoded=True)
+        url = yarl.URL(self.url + path + (f"?{urlencode(query)}" if query else ""), encoded=True)
         try:
             async with (
                 aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as session,
-                session.request(method, url, json=body, headers=headers, allow_redirects=False) as answer,
+                session.request(method, url, json=body, headers=self.headers, allow_redirects=False) as answer,
             ):
                 return self._read(answer.status, await answer.read())
         except TimeoutError:
@@ -91,15 +132,20 @@ class Remote:
         if 200 <= status < 300 and value is not ...:
             return value
         if isinstance(value, dict) and isinstance(value.get("detail"), str):
-            raise Failed(self._refusal(status, value))
-        raise Failed(f"{self.where} answered HTTP {status}, but not as Mainstem does")
+            raise Failed(self.refusal(status, value["detail"]), status)
+        raise Failed(f"{self.where} answered HTTP {status}, but not as Mainstem does", status)
 
-    def _refusal(self, status: int, problem: dict[str, Any]) -> str:
-        detail = table.plain(problem["detail"])
-        if status == 401 and self._token is None:
-            return f"{self.where} asks for a token: set MAINSTEM_TOKEN, or name its configuration with -c"
-        if status == 401:
-            return f"{self.where} refuses the token: {detail}"
+    def refusal(self, code: int | str, detail: str) -> str:
+        """What to say where the gateway says no.
+
+        Args:
+            code: an HTTP status, a close code of the stream, or the gateway's word for it.
+            detail: what it says itself.
+        """
+        if code in _UNKNOWN and self.credential is None:
+            return f"{self.where} asks for a token: set {_VARIABLE}, or name its configuration with -c"
+        if code in (*_UNKNOWN, *_FORBIDDEN) and self.credential is not None:
+            return f"{self.where} refuses the token from {self.credential.origin}: {detail}"
         return detail
 
 
@@ -116,14 +162,15 @@ def connected(scope: str) -> Callable[[Callable[..., None]], Callable[..., None]
             "gateway_url",
             envvar="MAINSTEM_URL",
             show_envvar=True,
-            help=f"The gateway. Default: {DEFAULT_URL}, or as in -c.",
+            help=f"The gateway, over -c. Default: {DEFAULT_URL}, or as in -c.",
         )
         @click.option(
             "--token",
             "gateway_token",
-            envvar="MAINSTEM_TOKEN",
+            envvar=_VARIABLE,
             show_envvar=True,
-            help="Access token. Better set in the environment: others on the machine may see arguments.",
+            help=f"Access token. Better set in the environment: others on the machine may see arguments. The option goes "
+            f"before {_VARIABLE}, and both before a token from -c.",
         )
         @click.option(
             "-c",
@@ -132,15 +179,25 @@ def connected(scope: str) -> Callable[[Callable[..., None]], Callable[..., None]
             type=click.Path(path_type=Path),
             envvar="MAINSTEM_CONFIG",
             show_envvar=True,
-            help="The gateway's configuration: for its address, and a short-lived token made with its secret.",
+            help="The gateway's configuration: for its address, and, where no token is given, a short-lived one made with "
+            "its auth.secret, or one of its auth.tokens.",
         )
-        @functools.wraps(command)
+        @click.pass_context
         def wrapped(
-            gateway_url: str | None, gateway_token: str | None, gateway_config: Path | None, **options: Any
+            ctx: click.Context,
+            /,
+            gateway_url: str | None,
+            gateway_token: str | None,
+            gateway_config: Path | None,
+            **options: Any,
         ) -> None:
-            command(_remote(gateway_url, gateway_token, gateway_config, scope), **options)
+            given = None
+            if gateway_token:
+                typed = ctx.get_parameter_source("gateway_token") is ParameterSource.COMMANDLINE
+                given = _given(gateway_token, "--token" if typed else _VARIABLE, gateway_config)
+            command(_remote(gateway_url, given, gateway_config, scope), **options)
 
-        return wrapped
+        return functools.update_wrapper(wrapped, command)
 
     return decorate
 
@@ -150,50 +207,58 @@ def segment(name: str) -> str:
     return quote(name, safe="")
 
 
-def _remote(url: str | None, token: str | None, path: Path | None, scope: str) -> Remote:
-    if path is not None and (url is None or token is None):
+def _given(token: str, origin: str, path: Path | None) -> Credential:
+    if not (token.isascii() and token.isprintable() and " " not in token):
+        raise click.BadParameter("is not a token", param_hint=origin)
+    return Credential(token, f"{origin} (not from {path})" if path else origin)
+
+
+def _remote(url: str | None, credential: Credential | None, path: Path | None, scope: str) -> Remote:
+    if path is not None and not (url and credential):
         from gateway import config
 
-        settings = config.load(path)
-        url = url or _address(settings, path)
-        token = token or _token(settings, path, scope)
-    url = url or DEFAULT_URL
-    if not _is_base(url):
-        raise click.BadParameter("must be like http://127.0.0.1:8080", param_hint="--url")
-    if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
-        raise click.BadParameter("is not a token", param_hint="--token")
-    return Remote(url, token or None)
+        entrance = config.load_entrance(path)
+        url = url or _address(entrance, path)
+        credential = credential or _credential(entrance, path, scope)
+    return Remote(base(url or DEFAULT_URL), credential)
 
 
-def _is_base(url: str) -> bool:
+def base(url: str) -> str:
+    """The base URL of a gateway, without a slash at its end; that of its stream is taken for it as well.
+
+    Raises:
+        click.BadParameter: it is none.
+    """
     try:
         parts = urlsplit(url)
         named = parts.hostname is not None and (parts.port is None or parts.port > 0)
     except ValueError:
-        return False
-    return named and parts.scheme in ("http", "https") and not (parts.username or parts.query or parts.fragment)
+        named = False
+    if not named or parts.scheme not in _SCHEMES or "@" in parts.netloc or parts.query or parts.fragment:
+        raise click.BadParameter(f"must be like {DEFAULT_URL}", param_hint="--url")
+    return f"{_SCHEMES[parts.scheme]}://{parts.netloc}{parts.path.rstrip('/').removesuffix('/v1/stream')}"
 
 
-def _address(settings: Settings, path: Path) -> str:
-    host, port = settings.server.host, settings.server.port
+def _address(entrance: Entrance, path: Path) -> str:
+    host, port = entrance.server.host, entrance.server.port
     if not port:
         raise ConfigError(f"{path}: server.port: is 0, so --url has to say where the gateway is")
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def _token(settings: Settings, path: Path, scope: str) -> str | None:
+def _credential(entrance: Entrance, path: Path, scope: str) -> Credential | None:
     """A token with a scope and without bounds; None where the gateway asks for none."""
-    auth = settings.auth
+    auth = entrance.auth
     if auth.mode == "none":
         return None
     if auth.secret is not None:
         from gateway.commands.minting import mint
 
-        return mint(auth, scope=scope, ttl=_TTL, now=time.time(), subject="mainstem-cli")
-    for item in auth.tokens:
+        return Credential(
+            lambda: mint(auth, scope=scope, ttl=_TTL, now=time.time(), subject="mainstem-cli"), f"auth.secret of {path}"
+        )
+    for index, item in enumerate(auth.tokens):
         if item.scopes & {scope, "admin"} and item.bounds.is_empty:
-            return item.token.get_secret_value()
-    raise ConfigError(
-        f"{path}: auth: has no secret to make a token with, and no token with {scope}: set MAINSTEM_TOKEN"
-    )
+            return Credential(item.token.get_secret_value(), f"auth.tokens[{index}] of {path}")
+    raise ConfigError(f"{path}: auth: has no secret to make a token with, and no token with {scope}: set {_VARIABLE}")

@@ -64,10 +64,13 @@ class Screen:
         return f"\x1b[{self._drawn}A\x1b[J" if self._drawn else "\r"
 
     def _size(self) -> os.terminal_size:
+        """Columns and lines; what the terminal does not say (a serial line, ssh without a size) as is usual, 80 and 24."""
         try:
-            return os.get_terminal_size(self._stream.fileno())
+            columns, lines = os.get_terminal_size(self._stream.fileno())
         except OSError:
-            return shutil.get_terminal_size()
+            columns, lines = 0, 0
+        usual = shutil.get_terminal_size()
+        return os.terminal_size((columns or usual.columns, lines or usual.lines))
 
     def _put(self, data: str) -> None:
         self._stream.write(data)

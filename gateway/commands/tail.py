@@ -7,27 +7,20 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.commands import program
-from gateway.errors import MainstemError
+from gateway.commands import filters, program
+from gateway.commands.remote import Failed, Remote, connected
 
 if TYPE_CHECKING:
-    import aiohttp
-
     from gateway.commands.board import Board
     from gateway.commands.screen import Screen
     from mainstem_client import Event, Events, State
 
-#: Seconds between two drawings, and for one request.
-_FRAME, _PATIENCE = 0.1, 10.0
-
-
-def _values(ctx: click.Context, parameter: click.Parameter, values: Sequence[str]) -> list[str]:
-    return [word for value in values for word in value.split(",") if word]
+#: Seconds between two drawings.
+_FRAME = 0.1
 
 
 def _moment(ctx: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
@@ -51,13 +44,21 @@ def _moment(ctx: click.Context, parameter: click.Parameter, value: str | None) -
 
 
 @click.command()
-@program.url_option
-@click.option("--token", envvar="MAINSTEM_TOKEN", show_envvar=True, help="Access token; better given in the variable.")
-@click.option("--source", multiple=True, callback=_values, help="Only these sources; repeatable or comma-separated.")
-@click.option("--task", multiple=True, callback=_values, help="Only these tasks, <source>/<task id>.")
-@click.option("--kind", multiple=True, callback=_values, help="Only these kinds of tasks.")
-@click.option("--status", multiple=True, callback=_values, help="Only these statuses.")
-@click.option("--type", multiple=True, callback=_values, help="Only these types of events; a final * is a wildcard.")
+@click.option(
+    "--source",
+    multiple=True,
+    callback=filters.values("source"),
+    help="Only these sources; repeatable or comma-separated.",
+)
+@click.option("--task", multiple=True, callback=filters.values("task"), help="Only these tasks, <source>/<task id>.")
+@click.option("--kind", multiple=True, callback=filters.values("kind"), help="Only these kinds of tasks.")
+@click.option("--status", multiple=True, callback=filters.values("status"), help="Only these statuses.")
+@click.option(
+    "--type",
+    multiple=True,
+    callback=filters.values("type"),
+    help="Only these types of events; a final * is a wildcard.",
+)
 @click.option("--after", metavar="POSITION", help="First what came after this sequence (or <epoch>:<sequence>).")
 @click.option(
     "--since", callback=_moment, metavar="TIME", help="First what came since: 15m, 2h, or a time in RFC 3339."
@@ -65,28 +66,28 @@ def _moment(ctx: click.Context, parameter: click.Parameter, value: str | None) -
 @click.option("--json", "as_json", is_flag=True, help="One event a line, as it is on the stream.")
 @click.option("--plain", is_flag=True, help="One line of text an event, as where the output is no terminal.")
 @click.option("--no-color", is_flag=True, help="No colours; so does the variable NO_COLOR.")
+@connected("events:read")
 @click.pass_context
-def tail(ctx: click.Context, /, **options: Any) -> None:
+def tail(ctx: click.Context, /, gateway: Remote, **options: Any) -> None:
     """Show what a gateway's stream says, as it says it, until Ctrl-C."""
     if options["after"] is not None and options["since"] is not None:
         raise click.UsageError("--after and --since are two ways to say the same: use one")
-    import mainstem_client
     from gateway import telemetry
     from mainstem_client import position
 
-    telemetry.configure("warning", "console", [options["token"]] if options["token"] else [], stream=sys.stderr)
-    for name, check in (("url", mainstem_client.connect), ("after", position.Position)):
-        try:
-            check(options[name])
-        except ValueError as error:
-            raise click.BadParameter(str(error), param_hint=f"--{name}") from None
-    ctx.exit(program.execute(lambda: program.until_signal(_tail(**options))))
+    telemetry.configure(
+        "warning", "console", [gateway.credential.bring()] if gateway.credential else [], stream=sys.stderr
+    )
+    try:
+        position.Position(options["after"])
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--after") from None
+    ctx.exit(program.execute(lambda: program.until_signal(_tail(gateway, **options))))
 
 
 async def _tail(
+    gateway: Remote,
     *,
-    url: str,
-    token: str | None,
     after: str | None,
     since: float | None,
     as_json: bool,
@@ -99,14 +100,15 @@ async def _tail(
     type: list[str],
 ) -> int:
     import mainstem_client
-    from gateway.commands import screen, text
+    from gateway.commands import screen
     from gateway.commands.board import Board
 
     live = not as_json and not plain and screen.is_terminal(sys.stdout, os.environ)
     board = Board(color=not no_color and screen.wants_color(sys.stdout, os.environ))
-    async with mainstem_client.connect(url, token=token) as client:
+    token = gateway.credential.token if gateway.credential else None
+    async with mainstem_client.connect(gateway.url, token=token) as client:
         if since is not None:
-            after = await _position(url, token, since)
+            after = await _position(gateway, since)
         show: _Live | _Lines = _Live(board) if live else _Lines(board, as_json)
         events = client.events(
             source=source,
@@ -120,8 +122,10 @@ async def _tail(
         )
         try:
             await show.run(events)
+        except mainstem_client.Refused as error:
+            raise Failed(gateway.refusal(error.code, str(error))) from None
         except mainstem_client.ClientError as error:
-            raise MainstemError(text.plain(error)) from None
+            raise Failed(str(error)) from None
         finally:
             show.close()
     return 0
@@ -225,58 +229,45 @@ def _words(state: State) -> str | None:
     return None
 
 
-async def _position(url: str, token: str | None, since: float) -> str | None:
+async def _position(gateway: Remote, since: float) -> str | None:
     """The position before the first event that was received since a moment; None where there is none yet.
 
     The log is searched by halves over the read API: some thirty requests for an event each, however long it is.
     """
-    import aiohttp
-
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    base = (
-        url.rstrip("/").removesuffix("/v1/stream").replace("ws", "http", 1) if url.startswith("ws") else url.rstrip("/")
-    )
-    timeout = aiohttp.ClientTimeout(total=_PATIENCE)
-    async with aiohttp.ClientSession(headers=headers, timeout=timeout, trust_env=False) as session:
-        first = await _next(session, base, None)
-        if first is None:
-            return None
-        low, step = first[0] - 1, 1  # nothing at or before `low` is recent enough
-        if first[1] >= since:
-            return str(low)
-        high = None  # the event after `high` is recent enough, or there is none
-        while high is None:
-            found = await _next(session, base, low + step)
-            if found is None or found[1] >= since:
-                high = low + step
-            else:
-                low, step = found[0], step * 2
-        while high - low > 1:
-            middle = (low + high) // 2
-            found = await _next(session, base, middle)
-            if found is None or found[1] >= since:
-                high = middle
-            else:
-                low = found[0]
-        return str(high) if await _next(session, base, high) is not None else None
+    first = await _next(gateway, None)
+    if first is None:
+        return None
+    low, step = first[0] - 1, 1  # nothing at or before `low` is recent enough
+    if first[1] >= since:
+        return str(low)
+    high = None  # the event after `high` is recent enough, or there is none
+    while high is None:
+        found = await _next(gateway, low + step)
+        if found is None or found[1] >= since:
+            high = low + step
+        else:
+            low, step = found[0], step * 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        found = await _next(gateway, middle)
+        if found is None or found[1] >= since:
+            high = middle
+        else:
+            low = found[0]
+    return str(high) if await _next(gateway, high) is not None else None
 
 
-async def _next(session: aiohttp.ClientSession, base: str, after: int | None) -> tuple[int, float] | None:
+async def _next(gateway: Remote, after: int | None) -> tuple[int, float] | None:
     """Sequence and time of the first event after a position; None beyond the end of the log."""
-    import aiohttp
-
     from schemas import rfc3339
 
     query = {"limit": "1"} | ({} if after is None else {"after": str(after)})
     try:
-        async with session.get(f"{base}/v1/events", params=query) as answer:
-            if answer.status == 410:
-                return None
-            if answer.status != 200:
-                raise MainstemError(f"the gateway answered with HTTP {answer.status} when asked for its log")
-            items = (await answer.json())["items"]
-    except (aiohttp.ClientError, TimeoutError) as error:
-        raise MainstemError(f"the gateway's log cannot be read: {type(error).__name__}") from None
+        items = (await gateway.asked("GET", "/v1/events", query=query))["items"]
+    except Failed as error:
+        if error.status == 410:
+            return None
+        raise
     if not items:
         return None
     return int(items[0]["sequence"]), rfc3339.parse(items[0]["data"].get("received_at") or items[0]["time"])

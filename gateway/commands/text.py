@@ -10,12 +10,10 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from rich.cells import cell_len, set_cell_size
-
 #: Categories (Unicode, 4.5) that are no glyphs: control, format, surrogate, line and paragraph separator.
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-#: Characters of a text that are looked at at all.
-_MOST = 2000
+#: Characters of a text that are looked at at all: more than the longest setting, a URL, has.
+_MOST = 4000
 #: Marks in a row on one letter that are shown.
 _MARKS = 2
 
@@ -26,19 +24,25 @@ _RAW = re.compile(
 
 
 def plain(text: object) -> str:
-    """A text on one line, without anything that a terminal would obey; what is taken out shows as U+FFFD."""
+    """A text on one line, without anything that a terminal would obey; what is taken out shows as U+FFFD.
+
+    The one rule for whatever commands print of what others said.
+    """
+    whole = str(text)
     shown: list[str] = []
     marks = 0
-    for char in str(text)[:_MOST]:
+    for char in whole[:_MOST]:
         category = unicodedata.category(char)
         marks = marks + 1 if category.startswith("M") else 0
         if marks <= _MARKS:
             shown.append(" " if char in "\t\n\r" else "\ufffd" if category in _UNSEEN else char)
-    return "".join(shown)
+    return "".join(shown) + ("…" if len(whole) > _MOST else "")
 
 
 def fit(text: object, width: int) -> str:
     """Exactly so many columns of a plain text: cut with an ellipsis, or filled with blanks. Wide characters count as two."""
+    from rich.cells import cell_len, set_cell_size  # here: not every command that makes text harmless also cuts it
+
     clean = plain(text)
     if cell_len(clean) > width:
         return set_cell_size(clean, width - 1) + "…" if width > 0 else ""

@@ -10,14 +10,14 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 from urllib.parse import urlsplit
 
 import click
 
-from gateway.commands import table
+from gateway.commands import filters, table, text
 from gateway.commands.remote import Failed, Remote, connected, segment
 from gateway.errors import Invalid
 
@@ -109,9 +109,9 @@ def create(
     if as_json:
         click.echo(table.as_json(endpoint))
         return
-    click.echo(f"{table.plain(endpoint['name'])} is there.")
+    click.echo(f"{text.plain(endpoint['name'])} is there.")
     if "secret" in endpoint:
-        click.echo(f"Its secret, for the receiver, is shown this once:\n{endpoint['secret']}")
+        click.echo(f"Its secret, for the receiver, is shown this once:\n{text.plain(endpoint['secret'])}")
 
 
 @webhooks.command()
@@ -289,7 +289,7 @@ def _tell(answer: Any, sentence: str, as_json: bool) -> None:
     if as_json:
         click.echo(table.as_json(answer))
     else:
-        click.echo(sentence)
+        click.echo(text.plain(sentence))
 
 
 def _outcome(delivery: Mapping[str, Any]) -> str:
@@ -297,7 +297,7 @@ def _outcome(delivery: Mapping[str, Any]) -> str:
     attempts, due = delivery["attempts"], delivery["next_attempt_at"]
     state = "failed" if delivery["state"] == "pending" else delivery["state"]
     said = f"{delivery['id']}: {state}" + (f": {_attempt(attempts[-1])}" if attempts else "")
-    return table.plain(said) + (f"; next attempt at {table.moment(due)}" if due else "")
+    return text.plain(said) + (f"; next attempt at {table.moment(due)}" if due else "")
 
 
 def _attempt(attempt: Mapping[str, Any]) -> str:
@@ -346,7 +346,7 @@ def _json_or_text(given: str) -> Any:
 
 
 def _check(known: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Refuses settings that no gateway takes, before one is asked.
+    """Refuses settings that no gateway takes, and filters that match nothing, before one is asked.
 
     Args:
         known: stands for what there is already.
@@ -356,9 +356,15 @@ def _check(known: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
 
     some = {"secret": signing.encode_secret(bytes(signing.KEY_BYTES[0]))}
     try:
-        record.validated(some | record.merge(known, wanted))
+        endpoint = record.validated(some | record.merge(known, wanted))
     except Invalid as error:
-        raise click.UsageError("; ".join(f"{field}: {text}" for field, text in error.errors.items())) from None
+        raise _wrong(error.errors.items()) from None
+    if doubts := filters.doubts(endpoint.where):
+        raise _wrong(doubts)
+
+
+def _wrong(problems: Iterable[tuple[str, str]]) -> click.UsageError:
+    return click.UsageError("; ".join(f"{setting}: {problem}" for setting, problem in problems))
 
 
 def _read(file: TextIO | None) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Filters that are valid and yet can match nothing, as after a slip of the pen. Pure.
 
-Owns what of a filter is doubtful and how that is said. Must not know where filters are configured, nor refuse any: a newer
-gateway may have events that this one has not.
+Owns what of a filter is doubtful and how that is said. Must not know where filters come from, nor refuse any: a file
+outlives the gateway that it was written for, while who waits at a terminal is better refused.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ _TYPES = (*TASK_TYPES, *SOURCE_TYPES, *WEBHOOK_TYPES)
 _STATUSES = tuple(status.value for status in Status)
 
 
-def of(where: Filter, sources: Sequence[str]) -> Iterator[tuple[str, str]]:
+def of(where: Filter, sources: Sequence[str] | None = None) -> Iterator[tuple[str, str]]:
     """What cannot match, each with its field.
 
     Args:
         where: the filter.
-        sources: names of the sources that there are.
+        sources: names of the sources that there are; None: not known, so any may be meant.
     """
     for status in where.status:
         if status not in _STATUSES:
@@ -33,11 +33,11 @@ def of(where: Filter, sources: Sequence[str]) -> Iterator[tuple[str, str]]:
         elif wanted not in _TYPES:
             yield "type", f"no event has the type {wanted!r}{suggest(wanted, _TYPES)}"
     for source in where.source:
-        if source not in sources:
+        if sources is not None and source not in sources:
             yield "source", f"there is no source {source!r}{suggest(source, sources)}"
     for task in where.task:
         source, slash, _ = task.partition("/")
         if not slash:
             yield "task", f"{task!r} is no task key: these are <source name>/<task id>"
-        elif source not in sources:
+        elif sources is not None and source not in sources:
             yield "task", f"{task!r}: there is no source {source!r}{suggest(source, sources)}"

@@ -212,7 +212,8 @@ async def test_an_address_in_use_is_named(tmp_path: Path) -> None:
         port = int(other.url.rpartition(":")[2].partition("/")[0])
         process = await Process.start(write(tmp_path, server={"port": port}))
         assert await process.ended() == 1
-        assert process.output == [f"mainstem: cannot listen at 127.0.0.1:{port}: Address already in use\n"]
+        said = "Address already in use; is another mainstem running there? server.port chooses another port"
+        assert process.output == [f"mainstem: cannot listen at 127.0.0.1:{port}: {said}\n"]
 
 
 async def test_tokens_bound_what_is_seen(tmp_path: Path) -> None:

@@ -30,3 +30,9 @@ def test_what_matches_nothing(where: dict[str, Any], said: list[tuple[str, str]]
     """Each slip with what may have been meant; what can match is left alone."""
     found = list(doubts.of(Filter(**where), SOURCES))
     assert [(field, text.partition("; known:")[0]) for field, text in found] == said
+
+
+def test_any_source_may_be_meant_where_none_is_known() -> None:
+    """What a status, a type and a task key look like is known everywhere."""
+    where = Filter(source=["job"], task=["job/t1", "t1"], status=["bogus"], type=["tsk.*"])
+    assert [field for field, _ in doubts.of(where)] == ["status", "type", "task"]
