@@ -18,7 +18,8 @@ def endpoint(name: str, **health: Any) -> dict[str, Any]:
         "name": name, "url": f"https://{name}.example.com/hooks", "allow_private": False, "allow_http": False,
         "source": [], "task": [], "kind": [], "status": [], "type": ["task.succeeded"], "headers": {},
         "retry_schedule": [5.0, 300.0], "timeout": 15.0, "concurrency": 16, "rate_limit": None, "progress": "every",
-        "enabled": True, "origin": "file",
+        "disable_after": 432000.0, "enabled": True, "origin": "file",
+        "secrets": {"active": 1, "overlap_until": None, "public_key": None},
         "health": {
             "state": "delivering", "disabled": None, "failing_since": None, "breaker": "closed", "pending": 0,
             "in_flight": 0, "dead": 0, "position": "00000000000000000034", "lag": 0, "last_error": None,

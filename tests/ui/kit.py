@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.clients.kit import CHROMIUM, PATIENCE, Upstream
+from tests.e2e.kit import write
+from tests.process import running
 
 if TYPE_CHECKING:
     from playwright.async_api import BrowserContext, Page
@@ -179,3 +181,32 @@ def source(upstream: Upstream) -> dict[str, Any]:
         "name": "jobs", "adapter": "emit", "url": upstream.url.replace("http", "ws"), "token": "t", "spaces": ["s"],
         "reconnect": {"initial": 0.02, "max": 0.2},
     }  # fmt: skip
+
+
+def expect(thing: Any) -> Any:
+    """Playwright's assertions, which wait; imported late, because it may be missing."""
+    from playwright.async_api import expect as wait_for
+
+    wait_for.set_options(timeout=PATIENCE * 1000)
+    return wait_for(thing)
+
+
+async def live(page: Page) -> None:
+    """Returns once the stream is there."""
+    await expect(page.locator(".connection")).to_have_text("Live")
+
+
+@asynccontextmanager
+async def house(directory: Path, **sections: Any) -> AsyncIterator[tuple[Space, str]]:
+    """A gateway that reads one space of emit.run."""
+    async with Space().running() as upstream:
+        config = write(directory, sources=[source(upstream)], **sections)
+        async with running(config) as url:
+            assert isinstance(upstream, Space)
+            yield upstream, url
+
+
+async def sign_in(page: Page, token: str) -> None:
+    """As a person does."""
+    await page.get_by_label("Token").fill(token)
+    await page.get_by_role("button", name="Sign in").click()

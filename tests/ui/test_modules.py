@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from gateway.webhooks.config import EndpointConfig
 from schemas.event import SOURCE_TYPES, TASK_TYPES, WEBHOOK_TYPES
 from tests.clients.kit import serving
 from tests.ui.kit import STATIC, Visit, browsing, needs_browser
@@ -54,6 +55,10 @@ async def test_texts(visit: Visit) -> None:
         "m.visible('\\u202egpj.exe')": "\\u202egpj.exe",
         "m.visible('a\\u0000b\\u001bc\\u0085d')": "a\\u0000b\\u001bc\\u0085d",
         "m.visible('x\\u200by\\ufeffz\\u{e0041}')": "x\\u200by\\ufeffz\\ue0041",
+        "m.visible('\\u2764\\ufe0f 1\\ufe0f\\u20e3')": "\u2764\ufe0f 1\ufe0f\u20e3",
+        "m.visible('\\u{1f469}\\u{1f3fd}\\u200d\\u{1f52c}')": "\U0001f469\U0001f3fd\u200d\U0001f52c",
+        "m.visible('\\u0645\\u06cc\\u200c\\u062e')": "\u0645\u06cc\u200c\u062e",
+        "m.visible('a\\ufe0f\\u200d\\u200cb\\u2764\\ufe0f\\ufe0f\\u200d')": "a\\ufe0f\\u200d\\u200cb\u2764\ufe0f\\ufe0f\\u200d",
         "m.visible('one\\ntwo\\tthree')": "one two three",
         "m.visible('one\\ntwo', 99, true)": "one\ntwo",
         "m.visible('abcdef', 3)": "abc…",
@@ -154,3 +159,101 @@ async def test_tokens(visit: Visit) -> None:
         "m.claims(null)": None,
     }
     assert await _all(visit, "session.js", cases) == cases
+
+
+async def test_an_empty_field_means_the_default(visit: Visit) -> None:
+    """And the field says which one that is: the gateway's."""
+    found = (await _all(visit, "editor.js", {"m.DEFAULTS": None}))["m.DEFAULTS"]
+    fields = {name: EndpointConfig.model_fields[name].get_default() for name in found}
+    schedule = ", ".join(f"{delay:g}" for delay in fields.pop("retry_schedule"))
+    assert found == {
+        "timeout": f"{fields['timeout']:g}",
+        "concurrency": str(fields["concurrency"]),
+        "disable_after": f"{fields['disable_after'] / 86400:g}d",
+        "retry_schedule": schedule,
+    }
+
+
+async def test_a_form_becomes_a_patch(visit: Visit) -> None:
+    """What is as it was is left out; what is emptied goes back to its default; what is no number is for the API to refuse."""
+    endpoint = (
+        "({name: 'a', url: 'https://a.example.com/', type: ['task.*'], source: [], kind: ['x, y'], task: ['jobs/1'], "
+        "status: ['failed', 'running', 'odd'], headers: {'X-A': '*'}, retry_schedule: [5, 60], timeout: 15, "
+        "concurrency: 16, rate_limit: 2.5, progress: 'every', disable_after: 5400, enabled: true, allow_http: false, "
+        "allow_private: true})"
+    )
+    await visit.page.evaluate(
+        """async () => {
+          const { changes, fieldsOf } = await import("/ui/editor.js");
+          globalThis.patch = (endpoint, ...edits) => {
+            const { status, ...fields } = fieldsOf(endpoint);
+            const form = new FormData();
+            for (const [name, value] of Object.entries(fields)) if (value !== false) form.set(name, value === true ? "on" : value);
+            for (const one of status.split("\\n")) form.append("status", one);
+            for (const [name, ...values] of edits) {
+              form.delete(name);
+              for (const value of values) form.append(name, value);
+            }
+            try {
+              return changes(form, endpoint);
+            } catch (error) {
+              return error.problem.errors;
+            }
+          };
+        }"""
+    )
+    cases: dict[str, Any] = {
+        f"patch({endpoint})": {},
+        f"patch({endpoint}, ['url', ' https://b.example.com/ '])": {"url": "https://b.example.com/"},
+        f"patch({endpoint}, ['type', 'task.failed, task.succeeded\\n\\n webhook.*'])": {
+            "type": ["task.failed", "task.succeeded", "webhook.*"]
+        },
+        f"patch({endpoint}, ['kind', 'x, y\\n z'], ['task', ''])": {"kind": ["x, y", "z"], "task": None},
+        f"patch({endpoint}, ['status', 'running', 'failed'])": {"status": ["running", "failed"]},
+        f"patch({endpoint}, ['status'])": {"status": None},
+        f"patch({endpoint}, ['timeout', '2.5'], ['concurrency', 'five'], ['rate_limit', ''])": {
+            "timeout": 2.5,
+            "concurrency": "five",
+            "rate_limit": None,
+        },
+        f"patch({endpoint}, ['disable_after', '12h'])": {"disable_after": "12h"},
+        f"patch({endpoint}, ['disable_after', '0'])": {"disable_after": 0},
+        f"patch({endpoint}, ['retry_schedule', '5, 60  x'])": {"retry_schedule": [5, 60, "x"]},
+        f"patch({endpoint}, ['retry_schedule', 'none'])": {"retry_schedule": []},
+        f"patch({endpoint}, ['retry_schedule', ''])": {"retry_schedule": None},
+        f"patch({endpoint}, ['enabled'], ['allow_http', 'on'])": {"enabled": False, "allow_http": True},
+        f"patch({endpoint}, ['headers', 'X-B: c: d \\n\\nX-C:'], ['forget', 'X-A'])": {
+            "headers": {"X-A": None, "X-B": "c: d", "X-C": ""}
+        },
+        f"patch({endpoint}, ['headers', 'X-B: c\\nBearer x'])": [
+            {"field": "headers", "detail": "line 2 is no header: write Name: value"}
+        ],
+    }
+    assert await _all(visit, "editor.js", cases) == cases
+
+
+async def test_lengths_of_time(visit: Visit) -> None:
+    """As the API takes them back."""
+    cases: dict[str, Any] = {
+        f"m.duration({seconds})": text
+        for seconds, text in {0: "0", 45: "45", 0.5: "0.5", 60: "1m", 5400: "90m", 7200: "2h", 432000: "5d"}.items()
+    }
+    assert await _all(visit, "editor.js", cases) == cases
+
+
+async def test_what_is_wrong_with_which_field(visit: Visit) -> None:
+    """The API names items of lists and members of mappings; a form has one field for all of them."""
+    errors = (
+        "[{field: 'url', detail: 'is required'}, {field: 'retry_schedule[1]', detail: 'must be a valid number'}, "
+        "{field: 'headers.X-A', detail: 'is masked'}]"
+    )
+    cases: dict[str, Any] = {
+        f"m.wrongFields({{problem: {{errors: {errors}}}}})": [
+            ["url", "is required"],
+            ["retry_schedule", "value 2 must be a valid number"],
+            ["headers", "X-A: is masked"],
+        ],
+        "m.wrongFields({problem: {errors: 'no list'}})": [],
+        "m.wrongFields({})": [],
+    }
+    assert await _all(visit, "api.js", cases) == cases

@@ -72,6 +72,24 @@ export async function call(method, path, { body, signal, text = false } = {}) {
 export const get = (path, options) => call("GET", path, options);
 /** @param {string} path @param {object} [body] */
 export const post = (path, body) => call("POST", path, { body });
+/** @param {string} path @param {object} body a JSON Merge Patch */
+export const patch = (path, body) => call("PATCH", path, { body });
+/** @param {string} path */
+export const remove = (path) => call("DELETE", path);
+
+/**
+ * What is wrong with each field of a body, in the API's words: `retry_schedule[1]` is told at `retry_schedule`.
+ * @param {Error & {problem?: Record<string, unknown>}} error
+ * @returns {[field: string, detail: string][]}
+ */
+export function wrongFields({ problem }) {
+  const errors = Array.isArray(problem?.errors) ? problem.errors : [];
+  return errors.map(({ field, detail }) => {
+    const [, root, index, rest] = /^([^.[]*)(?:\[(\d+)\])?\.?(.*)$/s.exec(String(field));
+    const where = index !== undefined ? `value ${Number(index) + 1} ` : rest ? `${rest}: ` : "";
+    return [root, `${where}${detail}`];
+  });
+}
 
 /**
  * A query of lists, single values and nothing.

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { ApiError, get, onUnauthorized } from "./api.js";
+import { ApiError, call, get, onUnauthorized } from "./api.js";
 import { Events } from "./events.js";
 import { openFeed } from "./feed.js";
 import { useNews, useNow, usePolled } from "./hooks.js";
@@ -38,7 +38,7 @@ function App() {
     const found = (next) => current && setGate(next);
     get("v1/sources").then(
       () => found({ in: true }),
-      (error) => found(error.status === 401 ? { why: session.token === null ? "" : error.message } : error.status === 403 ? { in: true } : { error }),
+      (error) => found(error.status === 401 ? { why: session.token === null ? "" : error.message } : error.status === 403 && error.code !== "origin_refused" ? { in: true } : { error }),
     );
     return () => void (current = false);
   }, [again]);
@@ -150,9 +150,21 @@ function Complaint({ feed }) {
   useNews(feed);
   const { state } = feed.client;
   if (state === "closed") return html`<p class="note" data-tone="bad" role="alert">The gateway has ended the stream and does not want it back as it is: ${visible(feed.complaint ?? "no reason was given", 300)}. Reload the page to try again.</p>`;
-  if (state === "waiting" && feed.futile >= FUTILE) return html`<p class="note" data-tone="warn" role="status">The stream cannot be opened, although it is tried again and again. Does the gateway run? Is this page's origin, <code>${location.origin}</code>, among its <code>allowed_origins</code>? Do proxies pass on WebSocket upgrades?</p>`;
+  if (state === "waiting" && feed.futile >= FUTILE) return html`<${Futile} />`;
   if (state === "waiting" || state === "offline") return html`<p class="note" data-tone="warn" role="status">${state === "offline" ? "This machine is offline." : "The stream was cut."} What is shown may be old. It comes back by itself, and goes on where it was.</p>`;
   return feed.complaint && html`<p class="note" data-tone="warn" role="status">The gateway says: ${visible(feed.complaint, 300)}</p>`;
+}
+
+/** Why the stream cannot be opened. A browser does not tell a page what a WebSocket was refused for; a request is answered in words. */
+function Futile() {
+  const [error, set] = useState(null);
+  useEffect(() => {
+    const closing = new AbortController();
+    call("OPTIONS", "v1/stream", { signal: closing.signal }).catch((failure) => closing.signal.aborted || set(failure));
+    return () => closing.abort();
+  }, []);
+  if (error?.code === "origin_refused") return html`<${Trouble} error=${error} />`;
+  return html`<p class="note" data-tone="warn" role="status">The stream cannot be opened, although it is tried again and again. Does the gateway run? Do proxies pass on WebSocket upgrades?</p>`;
 }
 
 const THEMES = { "": "Theme: as the system", light: "Theme: light", dark: "Theme: dark" };

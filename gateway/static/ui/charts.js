@@ -13,6 +13,8 @@ const HEIGHT = 150;
 /** Seconds that are drawn at least. */
 const NARROWEST = 60;
 const WIDEST_LABEL = 64;
+/** Seconds that may be between two labels of the time. */
+const STEPS = [1, 5, 10, 15, 30, 60, 120, 180, 300, 600, 1800, 3600, 7200, 21600, 86400];
 
 /** Lines by what they are about. @type {Map<string, number>} */
 const given = new Map();
@@ -93,7 +95,7 @@ function options(element, lines, show, whole) {
     padding: [8, 26, 0, 0],
     scales: { x: { time: true, range: (_, low, high) => [Math.min(low, high - NARROWEST), high] }, y: { range: (_, low, high) => [0, high > 0 ? high * 1.1 : 1] } },
     axes: [
-      { ...axis, size: 26, gap: 4, grid: { show: false }, values: (_, splits) => splits.map((at) => new Date(at * 1000).toLocaleTimeString("en-GB")), space: 90 },
+      { ...axis, size: 26, gap: 4, grid: { show: false }, incrs: STEPS, values: (_, splits) => splits.map((at) => new Date(at * 1000).toLocaleTimeString("en-GB")), space: 90 },
       { ...axis, size: WIDEST_LABEL, gap: 6, values: (_, splits) => splits.map((value) => (whole && !Number.isInteger(value) ? "" : show(value))), space: 32 },
     ],
     series: [

@@ -6,10 +6,25 @@
 import { get } from "./api.js";
 import { useEffect, useReducer, useRef, useState } from "./html.js";
 
-/** Draws anew whenever something that can be listened to says so. @param {{listen: (fn: () => void) => () => void}} subject */
-export function useNews(subject) {
+/**
+ * Draws anew once something that can be listened to says so.
+ * @param {{listen: (fn: () => void) => () => void}} subject
+ * @param {number} [pause] ms at least between two drawings, for what is costly to draw
+ */
+export function useNews(subject, pause = 0) {
   const [, redraw] = useReducer((count) => count + 1, 0);
-  useEffect(() => subject.listen(redraw), [subject]);
+  useEffect(() => {
+    let timer;
+    const draw = () => {
+      timer = undefined;
+      redraw();
+    };
+    const stop = subject.listen(pause ? () => (timer ??= setTimeout(draw, pause)) : redraw);
+    return () => {
+      clearTimeout(timer);
+      stop();
+    };
+  }, [subject, pause]);
 }
 
 /** The time in ms, anew every so often, for what is told as "4 s ago". @param {number} [every] ms */

@@ -151,7 +151,7 @@ function Charts({ now, paces, feed, metrics, sources }) {
   return html`<${Section} title="Last minutes" aside=${html`<span class="dim">since this page was opened, ${span((now - feed.began * 1000) / 1000)}</span>`}>
     ${missing}
     <div class="charts">
-      <${Chart} title="Events in each second; beside the names, the average of 10 s" names=${drawn.names} lines=${drawn.lines} latest=${drawn.names.map((name) => paces.of.get(name) ?? 0)} times=${drawn.times} series=${drawn.series} none="Nothing has happened yet." show=${(value) => (value === null ? "–" : value < 10 ? rate(value) : compact(value))} whole />
+      <${Chart} title="Events in each second; figures over 10 s" names=${drawn.names} lines=${drawn.lines} latest=${drawn.names.map((name) => paces.of.get(name) ?? 0)} times=${drawn.times} series=${drawn.series} none="Nothing has happened yet." show=${(value) => (value === null ? "–" : value < 10 ? rate(value) : compact(value))} whole />
       <${Chart} title="Relay latency, frame to subscriber, over 30 s" names=${["p50", "p99"]} times=${measured.times} series=${measured.relay} none=${none} show=${latency} />
       <${Chart} title="Log append, batch to commit, over 30 s" names=${["p50", "p99"]} times=${measured.times} series=${measured.append} none=${none} show=${latency} />
       <${Chart} title="Stream connections" names=${["open"]} times=${measured.times} series=${measured.connections} none=${none} show=${(value) => (value === null ? "–" : compact(value))} whole />

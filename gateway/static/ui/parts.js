@@ -3,6 +3,7 @@
  * @module
  */
 
+import { wrongFields } from "./api.js";
 import { html, useEffect, useId, useRef, useState } from "./html.js";
 import { ago, clock, count, moment, sentence, TEXT, visible } from "./text.js";
 
@@ -36,6 +37,12 @@ export const Empty = ({ title, children }) => html`<div class="empty"><p><strong
 /** Something went wrong, in words. */
 export function Trouble({ error, what, scope = null }) {
   if (!error) return null;
+  if (error.code === "origin_refused") {
+    return html`<div class="note" data-tone="bad" role="alert">
+      <p><strong>The gateway refuses what this page asks for, because of where the page is from.</strong> ${visible(error.message, 500)}</p>
+      <p>In its configuration, <code>server.allowed_origins</code> has to include <code>${location.origin}</code>. Where that is not set, a proxy in front has to pass on the <code>Host</code> header as it is.</p>
+    </div>`;
+  }
   if (error.status === 403) {
     return html`<div class="note" data-tone="idle" role="status">
       <p><strong>${what ?? "This"} is not part of what your token may see.</strong></p>
@@ -79,51 +86,85 @@ export function Dialogs() {
 
 /**
  * A button that says what it will do, and does it once that is confirmed.
- * @param {{label: string, title: string, children: any, act: (form: FormData, signal: AbortSignal) => Promise<{title: string, words: string, tone?: string}>, done: () => void, small?: boolean, accessible?: string}} props
- *   `act` does it and says what came of it; it stops where nobody waits for that any more; `accessible` is the button's name where its label needs the rest of the page
+ * @param {{
+ *   label: string, title: string, children: any | ((wrong: Record<string, string>) => any),
+ *   act: (form: FormData, signal: AbortSignal) => Promise<{title: string, words: string, tone?: string, more?: any, next?: string}>,
+ *   done: () => void, verb?: string, small?: boolean, wide?: boolean, judged?: boolean, accessible?: string,
+ * }} props
+ *   `act` does it and says what came of it, and where to go `next`; it stops where nobody waits for that any more. `children`
+ *   are told what is wrong with each field. `verb` is the label of the confirmation, where it is another one; `judged`: fields
+ *   are for the API to judge, not for the browser; `accessible` is the button's name where its label needs the rest of the page
  */
-export const Ask = ({ label, title, children, act, done, small = false, accessible }) =>
-  html`<button type="button" class=${small ? "small" : ""} aria-label=${accessible} aria-haspopup="dialog" onClick=${() => ask({ label, title, children, act, done })}>${label}</button>`;
+export const Ask = ({ small = false, accessible, ...props }) =>
+  html`<button type="button" class=${small ? "small" : ""} aria-label=${accessible} aria-haspopup="dialog" onClick=${() => ask(props)}>${props.label}</button>`;
 
-function Dialog({ label, title, children, act, done, close }) {
+function Dialog({ label, verb = label, title, children, act, done, close, wide = false, judged = false }) {
   const dialog = useRef(null);
   const id = useId();
   const [busy, setBusy] = useState(false);
   const [said, setSaid] = useState(null);
-  const [error, setError] = useState(null);
+  const [failed, setFailed] = useState({ error: null, wrong: {} });
   const closing = useRef(null);
   useEffect(() => {
     closing.current = new AbortController();
     dialog.current.showModal();
     return () => closing.current.abort();
   }, []);
+  useEffect(() => dialog.current.querySelector("[aria-invalid=true]")?.focus(), [failed]);
   async function submit(event) {
     event.preventDefault();
+    const form = event.target;
     setBusy(true);
-    setError(null);
+    setFailed({ error: null, wrong: {} });
     const { signal } = closing.current;
     try {
-      setSaid(await act(new FormData(event.target), signal));
+      setSaid(await act(new FormData(form), signal));
       done();
     } catch (failure) {
       if (signal.aborted) return;
-      setError(failure);
+      setFailed(blamed(failure, form));
     }
     setBusy(false);
   }
-  return html`<dialog ref=${dialog} aria-labelledby=${id} onClose=${close}>
-    <form onSubmit=${submit}>
+  const leave = () => {
+    close();
+    if (said?.next) location.hash = said.next;
+  };
+  return html`<dialog ref=${dialog} aria-labelledby=${id} class=${wide ? "wide" : ""} onClose=${leave}>
+    <form onSubmit=${submit} novalidate=${judged}>
       <h3 id=${id}>${said?.title ?? title}</h3>
-      ${said ? html`<p role="status" class=${said.tone === "bad" ? "error" : ""}>${said.words}</p>` : html`<div class="explained">${children}</div>`}
-      <${Trouble} error=${error} />
+      ${said ? html`<p role="status" class=${said.tone === "bad" ? "error" : ""}>${said.words}</p>${said.more}` : html`<div class="explained">${typeof children === "function" ? children(failed.wrong) : children}</div>`}
       <footer>
+        <${Trouble} error=${failed.error} />
         ${said
           ? html`<button type="button" class="primary" key="done" ref=${(button) => button?.focus()} onClick=${() => dialog.current.close()}>Close</button>`
           : html`<button type="button" key="cancel" onClick=${() => dialog.current.close()}>Cancel</button>
-              <button type="submit" key="act" class="primary" disabled=${busy}>${busy ? "One moment…" : label}</button>`}
+              <button type="submit" key="act" class="primary" disabled=${busy}>${busy ? "One moment…" : verb}</button>`}
       </footer>
     </form>
   </dialog>`;
+}
+
+/** What failed, told at the fields of a form that it names; what names none of them is told as a whole. */
+function blamed(error, form) {
+  const all = wrongFields(error);
+  const rest = all.filter(([field]) => !form.elements.namedItem(field));
+  if (rest.length === all.length) return { error, wrong: {} };
+  const wrong = {};
+  for (const [field, detail] of all) wrong[field] = visible(sentence(field in wrong ? `${wrong[field]}; ${detail}` : detail), 300);
+  const others = rest.map(([field, detail]) => `${field}: ${detail}`);
+  return { error: new Error(["nothing was changed: see what is said at the fields.", ...others].join(" ")), wrong };
+}
+
+/** A field with what it wants, and what is wrong with what it has. `lines`: it has as many. */
+export function Field({ name, label, value = "", hint, wrong, lines = 0, class: place = "", ...rest }) {
+  const id = useId();
+  const about = [hint && `${id}-hint`, wrong && `${id}-wrong`].filter(Boolean).join(" ");
+  const control = { id, name, defaultValue: value, autocomplete: "off", autocapitalize: "off", spellcheck: false, "aria-describedby": about || undefined, "aria-invalid": wrong ? "true" : undefined, ...rest };
+  return html`<div class=${`field ${place}`}><label for=${id}>${label}</label>
+    ${lines ? html`<textarea rows=${lines} ...${control} />` : html`<input ...${control} />`}
+    ${hint && html`<p id=${`${id}-hint`}>${hint}</p>`}
+    ${wrong && html`<p id=${`${id}-wrong`} class="error">${wrong}</p>`}</div>`;
 }
 
 /** One of a few. */

@@ -12,9 +12,11 @@ import { count, NAME, span, visible } from "./text.js";
 
 const SHOWN = 100;
 const CHOICES = 100;
+/** Milliseconds between two drawings: rows are many, and move. */
+const TICK = 500;
 
 export function Tasks({ feed, scope }) {
-  useNews(feed);
+  useNews(feed, TICK);
   const now = useNow();
   const [field, change] = useQuery();
   const [most, setMost] = useState(SHOWN);

@@ -1,6 +1,7 @@
 /**
  * Values as people read them. Owns that no text of an upstream can do anything but be read: control characters, invisible
- * ones and those that turn the direction of writing become visible escapes, and long texts are cut.
+ * ones and those that turn the direction of writing become visible escapes, unless a script or a picture needs them where they
+ * are, and long texts are cut.
  * @module
  */
 
@@ -14,8 +15,22 @@ const UNSEEN =
   /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\u{e0000}-\u{e0fff}]/gu;
 const LINES = /[\t\n]/g;
 
-/** @param {string} char */
-const escape = (char) => `\\u${char.codePointAt(0).toString(16).padStart(4, "0")}`;
+const PICTURE = /\p{Extended_Pictographic}$/u;
+const DRESSED = /\p{Extended_Pictographic}(?:\ufe0f|\p{Emoji_Modifier})?$/u; // in a colour of skin, or told to be a picture
+const KEYCAP = /[0-9#*]$/;
+const JOINED = "[\\p{sc=Arab}\\p{sc=Deva}\\p{sc=Beng}\\p{sc=Gujr}\\p{sc=Guru}\\p{sc=Knda}\\p{sc=Mlym}\\p{sc=Orya}\\p{sc=Sinh}\\p{sc=Taml}\\p{sc=Telu}]";
+const [BEFORE, AFTER] = [new RegExp(`${JOINED}$`, "u"), new RegExp(`^${JOINED}`, "u")];
+
+/** Whether an unseen character is a part of writing: it makes one picture of several, or shapes the letters beside it. */
+function belongs(char, before, after) {
+  if (char === "\ufe0f") return PICTURE.test(before) || (KEYCAP.test(before) && after.startsWith("\u20e3"));
+  if (char === "\u200d" && DRESSED.test(before) && /^\p{Extended_Pictographic}/u.test(after)) return true;
+  return (char === "\u200c" || char === "\u200d") && BEFORE.test(before) && AFTER.test(after);
+}
+
+/** @param {string} char @param {number} at @param {string} text */
+const escape = (char, at, text) =>
+  belongs(char, text.slice(Math.max(0, at - 4), at), text.slice(at + 1, at + 3)) ? char : `\\u${char.codePointAt(0).toString(16).padStart(4, "0")}`;
 
 /**
  * A text of somebody else, harmless and no longer than `most` characters.

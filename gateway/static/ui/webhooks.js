@@ -3,10 +3,11 @@
  * @module
  */
 
-import { get, post, query } from "./api.js";
+import { get, patch, post, query, remove } from "./api.js";
+import { Create, duration, Edit, FILTERS, Rotate } from "./editor.js";
 import { follow, useNews, useNow, usePolled, useQuery } from "./hooks.js";
 import { html, useEffect, useState } from "./html.js";
-import { Ask, Badge, Choice, Data, Empty, Facts, Section, Time, Trouble } from "./parts.js";
+import { Ask, Badge, Choice, Data, Empty, Facts, Field, Section, Time, Trouble } from "./parts.js";
 import { encoded, linkTo } from "./routes.js";
 import { DELIVERY, ofEndpoint, ofEndpoints } from "./status.js";
 import { ago, count, latency, many, moment, position, visible } from "./text.js";
@@ -15,7 +16,6 @@ const EVERY = 3000;
 const PAGE = 50;
 /** ms between two looks at a test on its way, and how many there are. */
 const FOLLOW = { every: 250, times: 60 };
-const FILTERS = ["type", "source", "kind", "status", "task"];
 
 export function Webhooks({ metrics, scope, webhooks: { data, error, refresh } }) {
   useNews(metrics);
@@ -23,11 +23,11 @@ export function Webhooks({ metrics, scope, webhooks: { data, error, refresh } })
   const items = data?.items ?? [];
   const { word, more } = ofEndpoints(items);
   return html`<h1 class="unseen">Webhooks</h1>
-    <${Section} title="Webhooks" aside=${items.length > 0 && html`<span class="dim">${many(items.length, "endpoint")}: ${word}, ${more}</span>`}>
+    <${Section} title="Webhooks" aside=${data && html`${items.length > 0 && html`<span class="dim">${many(items.length, "endpoint")}: ${word}, ${more}</span>`}<${Create} done=${refresh} />`}>
       <${Trouble} error=${error} what="The list of webhooks" scope=${scope} />
       ${!data && !error && html`<p class="loading">Loading…</p>`}
       ${data && !items.length && html`<${Empty} title="No webhooks configured">
-        Add one under <code>webhooks:</code> in the configuration file, or with <code>POST /v1/webhooks</code>.
+        Make one here, under <code>webhooks:</code> in the configuration file, or with <code>mainstem webhooks create</code>.
       <//>`}
       <ul class="cards wide">
         ${items.map((endpoint) => html`<li class="card" key=${endpoint.name}><${Summary} endpoint=${endpoint} metrics=${metrics} now=${now} refresh=${refresh} link /></li>`)}
@@ -52,7 +52,7 @@ function Summary({ endpoint, metrics, now, refresh, link = false }) {
       ["Success rate", success(metrics.attempts(name))],
       ["Last delivered", html`<${Time} at=${health.last_delivered_at} now=${now} />`],
     ]} />
-    <${Actions} endpoint=${endpoint} refresh=${refresh} />`;
+    <${Actions} endpoint=${endpoint} refresh=${refresh} settings=${!link} />`;
 }
 
 function success(attempts) {
@@ -72,7 +72,7 @@ function sentences(health, now) {
   return said;
 }
 
-function Actions({ endpoint, refresh }) {
+function Actions({ endpoint, refresh, settings }) {
   const { name, health } = endpoint;
   const path = `v1/webhooks/${encoded(name)}`;
   const shown = html`<b><${Data} value=${name} /></b>`;
@@ -97,7 +97,31 @@ function Actions({ endpoint, refresh }) {
           <option value="24h" selected>the last 24 hours</option><option value="7d">the last 7 days</option>
         </select></label>
     <//>
+    ${settings && html`<${Settings} endpoint=${endpoint} path=${path} refresh=${refresh} />`}
   </div>`;
+}
+
+/** What changes an endpoint itself. */
+function Settings({ endpoint, path, refresh }) {
+  const { name, health, origin } = endpoint;
+  const shown = html`<b><${Data} value=${name} /></b>`;
+  return html`<${Edit} endpoint=${endpoint} done=${refresh} />
+    <${Rotate} endpoint=${endpoint} done=${refresh} />
+    ${!health.disabled && html`<${Ask} label="Disable" title="Disable this endpoint?" done=${refresh} small accessible=${`Disable ${name}`}
+      act=${async () => {
+        await patch(path, { enabled: false });
+        return { title: "The endpoint is disabled", words: "Nothing is sent to it until it is enabled." };
+      }}>
+      <p>Nothing is queued for ${shown} any more${health.pending > 0 ? `, and what waits (${many(health.pending, "event")}) becomes dead letters` : ""}. Once it is enabled again, a replay fetches what happened meanwhile.</p>
+    <//>`}
+    ${origin !== "file" && html`<${Ask} label="Delete" title="Delete this endpoint?" done=${refresh} small accessible=${`Delete ${name}`}
+      act=${async () => {
+        await remove(path);
+        return { title: "The endpoint was deleted", words: "Nothing is sent to it any more.", next: linkTo("webhooks") };
+      }}>
+      <p>${shown}, its secret and its deliveries are forgotten${health.pending + health.dead > 0 && `: ${count(health.pending)} that wait, ${many(health.dead, "dead letter")}`}. That cannot be undone.</p>
+      <${Field} name="typed" label=${`Its name, to confirm: ${visible(name)}`} required onInput=${({ target }) => target.setCustomValidity(target.value === name ? "" : "This is not the name of the endpoint.")} />
+    <//>`}`;
 }
 
 /** Sends a test and waits, within reason, for what comes of its first attempt. */
@@ -122,27 +146,36 @@ async function replay(path, form) {
 }
 
 /** One endpoint with its deliveries. */
-export function Endpoint({ name, metrics, scope }) {
+export function Endpoint({ name, metrics, scope, webhooks }) {
   useNews(metrics);
   const path = `v1/webhooks/${encoded(name)}`;
-  const { data, error, refresh } = usePolled(path, EVERY);
+  const { data, error, refresh: again } = usePolled(path, EVERY);
   const now = useNow();
+  const refresh = () => {
+    again();
+    webhooks.refresh();
+  };
   return html`<p class="crumbs"><a href=${linkTo("webhooks")}>Webhooks</a> / <${Data} value=${name} class="mono" /></p>
     <h1 class="unseen">Webhook <${Data} value=${name} /></h1>
     <${Trouble} error=${error} what="The endpoint" scope=${scope} />
     ${!data && !error && html`<p class="loading">Loading…</p>`}
-    ${data && html`<div class="card"><${Summary} endpoint=${data} metrics=${metrics} now=${now} refresh=${refresh} /></div>
+    ${data && error?.status !== 404 && html`<div class="card"><${Summary} endpoint=${data} metrics=${metrics} now=${now} refresh=${refresh} /></div>
       <details class="settings"><summary>Settings</summary>
         <${Facts} pairs=${[
           ["Defined by", data.origin === "file" ? "the configuration file" : "the API"],
           ...FILTERS.filter((field) => data[field]?.length).map((field) => [`Filter: ${field}`, html`<${Data} value=${data[field].join(", ")} most=${300} />`]),
           ["Progress", visible(data.progress, 20)],
           ["Timeout", `${data.timeout} s`],
-          ["Concurrency", data.concurrency],
-          ["Rate limit", data.rate_limit && `${data.rate_limit} a second`],
-          ["Attempts", data.retry_schedule && data.retry_schedule.length + 1],
+          ["In flight at once", data.concurrency],
+          ["Requests a second", data.rate_limit ?? "no limit"],
+          ["Seconds between attempts", data.retry_schedule.join(", ") || "none: one attempt only"],
+          ["Disabled after", data.disable_after ? `${duration(data.disable_after)} of failures` : "never"],
+          ["May use", [data.allow_private && "addresses that are not public", data.allow_http && "http:// to public addresses"].filter(Boolean).join(", ")],
           ["Headers", data.headers && Object.keys(data.headers).length > 0 && html`<${Data} value=${Object.keys(data.headers).join(", ")} />`],
+          ["Secrets that sign", data.secrets.active > 1 ? html`${data.secrets.active}, until ${moment(data.secrets.overlap_until)}` : "1"],
+          ["Public key", data.secrets.public_key && html`<code>${data.secrets.public_key}</code>`],
         ]} />
+        ${data.origin === "file" && html`<p class="dim">It can be changed here as well. That holds until the endpoint is edited in the file; a rotated secret, until the secret is. To delete it, take it out of the file.</p>`}
       </details>
       <${Deliveries} path=${path} now=${now} refresh=${refresh} scope=${scope} />`}`;
 }
