@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
+from gateway.process import Process
+
 # When each series began is of no use to anybody here, and would double the exposition.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the library does not say that it returns nothing
 
@@ -19,6 +21,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
+        registry.register(Process())
 
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"mainstem_{name}", text, labels, registry=registry)
@@ -55,6 +58,7 @@ class Metrics:
         self.delivery_lag = gauge("delivery_lag_events", "Events that the log has for it to look at", "endpoint")
         self.log_append = histogram("log_append_seconds", "From handing a batch to the log to its commit", _FAST)
         self.relay_latency = histogram("relay_latency_seconds", "Upstream frame read to handed to subscribers", _FAST)
+        self.ready = gauge("ready", "1 while this check of /readyz is fine", "check")
         self.config_reloads = counter("config_reloads_total", "Configuration read again, by what came of it", "outcome")
         self.config_loaded = gauge(
             "config_last_reload_success_timestamp_seconds", "When the configuration was last read and followed"

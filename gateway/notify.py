@@ -38,7 +38,7 @@ class Notifier:
 
     def ready(self) -> None:
         """The service is up, or is done with reloading."""
-        self._send("READY=1")
+        self._send("READY=1\nSTATUS=Takes in and passes on")
 
     def reloading(self, now: float) -> None:
         """The service reads its configuration again; `ready` says that it is done.
@@ -46,11 +46,11 @@ class Notifier:
         Args:
             now: seconds on the clock of the machine that never goes back.
         """
-        self._send(f"RELOADING=1\nMONOTONIC_USEC={int(now * 1e6)}")
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={int(now * 1e6)}\nSTATUS=Reads its configuration again")
 
     def stopping(self) -> None:
         """The service shuts down."""
-        self._send("STOPPING=1")
+        self._send("STOPPING=1\nSTATUS=Drains")
 
     async def watch(self, clock: Clock, healthy: Callable[[], bool]) -> None:
         """Gives signs of life while the event loop turns and all is well; returns at once where nobody waits for them."""

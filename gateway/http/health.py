@@ -6,6 +6,7 @@ Ready is one that takes in and passes on: what is merely connecting or retrying 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -42,21 +43,25 @@ class Health:
 
     async def ready(self, request: web.Request) -> web.Response:
         """200 where every check is fine, else 503; the body lists each check and each source."""
+        statuses = self._parts.sources.status()
+        sources = [{key: status.get(key) for key in _SHOWN} for status in statuses]
+        checks = self._checks(statuses)
+        ready = all(check["ok"] for check in checks.values())
+        status = "ready" if ready else "unready"
+        body = {"status": status, "checks": checks, "sources": sources, "webhooks": self._webhooks()}
+        return reading.encoded(body, 200 if ready else 503)
+
+    def _checks(self, statuses: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
         parts = self._parts
-        sources = [{key: status.get(key) for key in _SHOWN} for status in parts.sources.status()]
-        failed = [source["name"] for source in sources if source["enabled"] and source["state"] == "failed"]
+        failed = [status["name"] for status in statuses if status["enabled"] and status["state"] == "failed"]
         fallen = list(parts.readiness.fallen)
         # Why the log cannot be written may name a path; the operator's log has it.
-        checks: dict[str, dict[str, Any]] = {
+        return {
             "log": {"ok": parts.store.trouble is None},
             "draining": {"ok": not parts.readiness.draining},
             "sources": {"ok": not failed, "failed": failed},
             "tasks": {"ok": not fallen, "fallen": fallen},
         }
-        ready = all(check["ok"] for check in checks.values())
-        status = "ready" if ready else "unready"
-        body = {"status": status, "checks": checks, "sources": sources, "webhooks": self._webhooks()}
-        return reading.encoded(body, 200 if ready else 503)
 
     def _webhooks(self) -> list[dict[str, Any]]:
         views = self._parts.webhooks.list()
@@ -68,4 +73,7 @@ class Health:
     async def metrics(self, request: web.Request) -> web.Response:
         """The Prometheus text format."""
         headers = {"Content-Type": CONTENT_TYPE_PLAIN_0_0_4}
-        return web.Response(body=self._parts.metrics.exposition(), headers=headers)
+        parts = self._parts
+        for name, check in self._checks(parts.sources.status()).items():
+            parts.metrics.ready.labels(name).set(check["ok"])
+        return web.Response(body=parts.metrics.exposition(), headers=headers)

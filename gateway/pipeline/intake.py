@@ -28,8 +28,10 @@ log = structlog.get_logger(__name__)
 #: Readers of upstream sockets wait while so much is on its way to the log.
 MAX_PENDING_EVENTS = 10_000
 MAX_PENDING_BYTES = 16 * 1024 * 1024
-#: States kept in memory; the others are read back from the store when they are spoken of again.
+#: States kept in memory, and the bytes of what their upstreams say; the others are read back from the store when they are
+#: spoken of again.
 MAX_STATES = 20_000
+MAX_STATE_BYTES = 64 * 1024 * 1024
 
 Key = tuple[str, str]
 
@@ -54,6 +56,7 @@ class Intake:
         metrics: Metrics,
         horizon: float,
         max_states: int = MAX_STATES,
+        max_state_bytes: int = MAX_STATE_BYTES,
     ) -> None:
         self._store = store
         self._publish = publish
@@ -61,8 +64,10 @@ class Intake:
         self._clock = clock
         self._metrics = metrics
         self._horizon = horizon
-        self._max_states = max_states
+        self._max_states, self._max_state_bytes = max_states, max_state_bytes
         self._states: dict[Key, State] = {}
+        self._sizes: dict[Key, int] = {}
+        self._states_bytes = 0
         self._live: dict[str, set[str]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._notices = 0
@@ -201,22 +206,28 @@ class Intake:
     async def _load(self, source: str, items: Sequence[Observation]) -> None:
         states = self._states
         missing = {item.task_id for item in items if (source, item.task_id) not in states}
-        if not missing:
-            return
-        for row in await self._store.tasks(source, list(missing)):
-            states[source, row.id] = encode.stored_state(row)
-        if len(states) > self._max_states:
+        if missing:
+            for row in await self._store.tasks(source, list(missing)):
+                self._keep((source, row.id), encode.stored_state(row))
+        if len(states) > self._max_states or self._states_bytes > self._max_state_bytes:
             self._evict(frozenset((source, item.task_id) for item in items))
+
+    def _keep(self, key: Key, state: State) -> None:
+        self._states.pop(key, None)  # taken out and put back: the dict's order is the order of use
+        self._states[key] = state
+        size = tasks.size(state)
+        self._states_bytes += size - self._sizes.get(key, 0)
+        self._sizes[key] = size
 
     def _evict(self, needed: frozenset[Key]) -> None:
         """Forgets the states that were used least lately, short of those whose row is not stored yet."""
-        surplus = len(self._states) - self._max_states * 3 // 4
-        for key in list(self._states):
-            if surplus <= 0:
+        states, most, most_bytes = self._states, self._max_states * 3 // 4, self._max_state_bytes * 3 // 4
+        for key in list(states):
+            if len(states) <= most and self._states_bytes <= most_bytes:
                 break
             if key not in self._dirty and key not in self._in_flight and key not in needed:
-                del self._states[key]
-                surplus -= 1
+                del states[key]
+                self._states_bytes -= self._sizes.pop(key)
 
     def _take(self, source: str, stream: str, items: Sequence[Observation], received: float) -> None:
         adapter = self._adapters[source]
@@ -235,8 +246,7 @@ class Intake:
                 known, item, source=source, adapter=adapter, stream=stream, live=live, received_at=received_at
             )
             if state is not None:
-                states.pop(key, None)  # taken out and put back: the dict's order is the order of use
-                states[key] = state
+                self._keep(key, state)
             if change is Verdict.DUPLICATE:
                 duplicates += 1
             elif isinstance(change, Verdict):

@@ -419,6 +419,13 @@ def _time(kind: str, news: Observation, task: Task, received_at: str) -> str:
     return (getattr(task, name) if name else None) or received_at
 
 
+def size(state: State) -> int:
+    """Bytes of what upstreams may make as large as they like; the rest of a state is of about the same size for all."""
+    error = state.error
+    said = 0 if error is None or error.message is None else len(error.message)
+    return len(state.input) + len(state.result) + len(state.extra) + len(state.payload) + said
+
+
 def is_old(news: Observation, horizon: float) -> bool:
     """Whether a state is of a task that ended before a time (seconds since 1970, UTC): older than what the log keeps."""
     done = news.completed_at

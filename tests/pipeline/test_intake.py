@@ -130,6 +130,22 @@ async def test_states_are_forgotten_and_read_back(tmp_path: Path) -> None:
         assert json.loads(bench.published[-1].body)["data"]["changed"] == ["status"]
 
 
+async def test_few_states_that_are_large_are_forgotten_as_well(tmp_path: Path) -> None:
+    """Upstreams decide how large a result is, so bytes are bounded, not the number alone; nothing is lost by it."""
+    result = {"text": "x" * 10_000}
+    async with opened(tmp_path, max_state_bytes=100_000) as bench:
+        for number in range(50):
+            news = {**state("SUCCESS"), "task_uuid": f"task-{number}", "output": result}
+            await bench.frame(sse(news))
+            await bench.intake.flush()
+        assert 3 <= len(bench.intake._states) <= 11
+        assert sum(bench.intake._sizes.values()) == bench.intake._states_bytes <= 130_000
+        assert bench.intake._sizes.keys() == bench.intake._states.keys()
+        await bench.frame(sse({**state("SUCCESS"), "task_uuid": "task-0", "output": result}))
+        await bench.intake.flush()
+        assert (len(bench.published), bench.count("duplicates_total", source="studio")) == (50, 1)
+
+
 async def test_old_ends_at_first_sight_are_no_news(tmp_path: Path) -> None:
     """A catch-up may reach further back than the log does."""
     async with opened(tmp_path, horizon=3600) as bench:
