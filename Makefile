@@ -23,13 +23,13 @@ demo: setup  ## three simulated upstreams, the gateway and a webhook receiver on
 	$(BIN)/mainstem demo
 
 test: setup $(PACKAGES)  ## the whole test suite, in parallel
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 check: setup $(PACKAGES)  ## format, lint, types, import direction, tests with coverage
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n auto --cov --cov-report=
+	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=
 	$(BIN)/coverage report
 	$(BIN)/python -m tests.coverage_of_pure_modules
 

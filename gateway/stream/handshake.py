@@ -1,4 +1,4 @@
-"""Handshake: agrees on shared compression, the one thing that aiohttp's public interface has no way to say.
+"""Handshake: aiohttp's WebSocket, with what its public interface has no way to say: shared compression, and who closes.
 
 aiohttp confirms `server_no_context_takeover` only to clients that ask for it. Here its handshake is made without compression
 and then extended. Were aiohttp to change what is extended, no compression would be agreed on; `tests/stream` notices.
@@ -6,6 +6,7 @@ and then extended. Were aiohttp to change what is extended, no compression would
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import hdrs, web
@@ -13,7 +14,25 @@ from aiohttp import hdrs, web
 from gateway.stream import deflate
 
 
-class SharedCompression(web.WebSocketResponse):
+class Socket(web.WebSocketResponse):
+    """A WebSocket that asks before it closes by itself, as it does when a peer breaks the protocol.
+
+    Attributes:
+        closes: whether it may; nothing may follow its close frame, nor may it follow another one (RFC 6455, section 5.5.1).
+    """
+
+    __slots__ = ("closes",)
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.closes: Callable[[], bool] = lambda: True
+
+    async def close(self, **options: Any) -> bool:
+        """See aiohttp; False where it may not."""
+        return self.closes() and await super().close(**options)
+
+
+class SharedCompression(Socket):
     """A WebSocket that offers compressed messages to clients that can take shared ones; make it with `compress=False`.
 
     `compress` tells, once it is prepared, whether that was agreed on: then the reader inflates what the client compressed.

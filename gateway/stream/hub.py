@@ -279,12 +279,14 @@ class Hub:
             lane.sent = 0
         if lane.size or member.waiting or lane.buffered:
             self._judge(member, before)
-        elif member.live == 1:
-            member.headroom = lane.window
+        else:
+            lane.largest = 0
+            if member.live == 1:
+                member.headroom = lane.window
 
     def _judge(self, member: Member, before: int) -> None:
         lane = member.lane
-        if lane.unsent > lane.limit:
+        if lane.unsent > lane.limit + lane.largest:
             # A burst may exceed the limit for a moment although its peer reads: what counts is that the operating system
             # had not even taken what was written in an earlier turn.
             if before:

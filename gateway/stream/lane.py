@@ -46,7 +46,8 @@ class Lane:
     Attributes:
         window: how many bytes are handed down at a time.
         full: bytes that may be unsent before progress is folded.
-        limit: bytes that may be unsent at all.
+        limit: bytes that may be unsent at all, beside the largest message: who takes one after the other is not slow.
+        largest: bytes of the largest message since nothing was unsent.
         buffered: bytes unsent below the lane when somebody last looked.
         direct: see the module.
         held: what waits behind `direct`, by place; None where nothing ever did.
@@ -62,6 +63,7 @@ class Lane:
         "direct_size",
         "full",
         "held",
+        "largest",
         "limit",
         "sent",
         "window",
@@ -69,6 +71,7 @@ class Lane:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
+        self.largest = 0
         self.window = max(2048, limit // 16)
         self.full = limit // 2
         self.buffered = 0
@@ -97,6 +100,8 @@ class Lane:
 
     def put(self, frame: bytes, count: int = 1) -> None:
         """Adds bytes that are never folded, of so many messages."""
+        if len(frame) > self.largest:
+            self.largest = len(frame)
         if not self.held and self.direct_size + len(frame) <= self.window:
             self.direct.append(frame)
             self.direct_size += len(frame)
@@ -110,6 +115,8 @@ class Lane:
         if task is None or not (self.held or self.unsent + len(frame) > self.window):
             self.put(frame)
             return False
+        if len(frame) > self.largest:
+            self.largest = len(frame)
         item = _Waiting(frame, task, event.sequence)
         place = self._progress.pop(task, None)
         if place is not None and kind in _FOLDING and self.unsent + len(frame) > self.full and self.held is not None:

@@ -146,6 +146,17 @@ async def close(outlet: Outlet) -> None:
         await outlet.close()
 
 
+def part(outlet: Outlet, request: web.Request, patience: float) -> None:
+    """Closes the connection of a request. What its peer has not taken after so many seconds is dropped: a transport would
+    wait for it for ever."""
+    transport = request.transport
+    if transport is None:
+        return
+    transport.close()
+    if getattr(transport, "get_write_buffer_size", int)():
+        asyncio.get_running_loop().call_later(patience, outlet.abort)
+
+
 def of_websocket(request: web.Request, socket: web.WebSocketResponse) -> QueuedOutlet:
     """The outlet that sends frames by the methods of the WebSocket."""
 

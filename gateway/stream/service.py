@@ -24,6 +24,7 @@ from gateway.store.api import Store, TaskRow
 from gateway.stream import query, sse, websocket
 from gateway.stream.connection import Connection, Surroundings, may_see
 from gateway.stream.dialogue import Dialogue
+from gateway.stream.handshake import Socket
 from gateway.stream.hub import Hub
 from gateway.stream.settings import StreamSettings
 from schemas import stream
@@ -207,7 +208,7 @@ class StreamService:
             if not self._per_address[address]:
                 del self._per_address[address]
 
-    def _wanted(self, request: web.Request) -> web.WebSocketResponse | None:
+    def _wanted(self, request: web.Request) -> Socket | None:
         """The WebSocket that the request asks for, or None where it asks for SSE."""
         if request.method != "GET":
             raise Refused(405, "method_not_allowed", "The stream is read with GET.")

@@ -11,7 +11,7 @@ from aiohttp import WebSocketError, WSMsgType, web
 from gateway.stream import framing, outlet
 from gateway.stream.connection import Connection, Surroundings
 from gateway.stream.dialogue import Dialogue
-from gateway.stream.handshake import SharedCompression
+from gateway.stream.handshake import SharedCompression, Socket
 from schemas import stream
 
 log = structlog.get_logger()
@@ -20,10 +20,10 @@ log = structlog.get_logger()
 ABNORMAL = 1006
 
 
-def response(request: web.Request, around: Surroundings) -> web.WebSocketResponse:
+def response(request: web.Request, around: Surroundings) -> Socket:
     """A WebSocket that is not prepared yet. Pings are ours, and messages of exactly the greatest size pass."""
     shared = around.settings.compression and around.settings.direct and outlet.direct(request) is not None
-    return (SharedCompression if shared else web.WebSocketResponse)(
+    return (SharedCompression if shared else Socket)(
         protocols=(stream.SUBPROTOCOL,),
         compress=False,
         autoping=False,
@@ -35,7 +35,7 @@ def response(request: web.Request, around: Surroundings) -> web.WebSocketRespons
 
 async def serve(
     request: web.Request,
-    socket: web.WebSocketResponse,
+    socket: Socket,
     around: Surroundings,
     admit: Callable[[Connection], Dialogue],
     leave: Callable[[Connection, int], None],
@@ -55,6 +55,15 @@ async def serve(
 
     form = framing.WEBSOCKET_DEFLATED if socket.compress else framing.WEBSOCKET
     connection = Connection(around, form, way, request.remote or "", finish)
+
+    def closes() -> bool:
+        if connection.ending is not None:
+            return False
+        connection.on_lost()
+        deadline.append(loop.call_later(around.settings.grace, way.abort))
+        return True
+
+    socket.closes = closes
     code = ABNORMAL
     try:
         dialogue = admit(connection)
@@ -68,11 +77,10 @@ async def serve(
         finally:
             leave(connection, connection.ending.code if connection.ending is not None else code)
             await outlet.close(way)
-            if request.transport is not None:
-                request.transport.close()
+            outlet.part(way, request, around.settings.patience(connection.ending))
 
 
-async def _read(socket: web.WebSocketResponse, connection: Connection, dialogue: Dialogue) -> int:
+async def _read(socket: Socket, connection: Connection, dialogue: Dialogue) -> int:
     """Reads until the end; returns the close code that the peer sent, or that aiohttp chose for it.
 
     Goes on after our own close until the peer answers it: a connection that is closed with bytes unread is reset, and takes

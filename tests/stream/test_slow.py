@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from gateway.stream import framing
 from gateway.stream.connection import Connection
 from tests.stream.clients import Client, sequences, sse, types, ws
 from tests.stream.fakes import House, house
@@ -205,6 +206,72 @@ async def test_stalled_without_traffic() -> None:
 
 
 # --- drain ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_replay_of_events_larger_than_the_buffer() -> None:
+    """Who reads them is not slow: one of them more than the limit may wait. They cost a connection each, once."""
+    async with house(buffer=BUFFER) as gateway:
+        throttle(gateway)
+        for _ in range(40):
+            gateway.publish("task.updated", pad=2 * BUFFER)
+        async with ws(gateway.url("after=0")) as client:
+            seen = await client.until("stream.synced")
+    assert sequences(seen) == list(range(1, 41))
+
+
+_MASK = bytes(4)
+
+
+@pytest.mark.parametrize(
+    ("frame", "codes"),
+    [
+        (b"\x81\x82" + _MASK + b"\xff\xff", [1007]),
+        (b"\x83\x80" + _MASK, [1002]),
+    ],
+    ids=["no text", "no opcode"],
+)
+@pytest.mark.parametrize("too_slow", [False, True])
+async def test_nothing_follows_a_close_frame(frame: bytes, codes: list[int], too_slow: bool) -> None:
+    """A client that does not read breaks the protocol while events go on: once there were two answers, and text between."""
+    async with house(buffer=BUFFER, grace=5) as gateway:
+        throttle(gateway)
+        reader, writer = await stalled(gateway)
+        (connection,) = gateway.service._connections
+        while connection.outlet.get_write_buffer_size() < (2 * BUFFER if too_slow else 1) and not connection.ended:
+            gateway.publish("task.started", pad=1000)
+            await asyncio.sleep(0)
+        writer.write(frame)
+        async with asyncio.timeout(5):
+            while not connection.ended:
+                await asyncio.sleep(0)
+        for _ in range(100):
+            gateway.publish("task.started", pad=1000)
+            await asyncio.sleep(0)
+        writer.transport.resume_reading()
+        async with asyncio.timeout(10):
+            data = await reader.read()
+        writer.transport.abort()
+    frames = framing.payloads(data.partition(b"\r\n\r\n")[2])
+    closes = [int.from_bytes(payload[:2], "big") for opcode, payload in frames if opcode == 8]
+    assert closes == ([4208] if too_slow else codes)
+    assert frames[-1][0] == 8
+
+
+async def test_who_says_goodbye_and_takes_nothing_is_dropped() -> None:
+    """The rest of what it asked for waited in its transport for ever, beyond every limit."""
+    async with house(buffer=BUFFER, grace=0.2) as gateway:
+        throttle(gateway)
+        _, writer = await stalled(gateway)
+        (connection,) = gateway.service._connections
+        while not connection.outlet.get_write_buffer_size():
+            gateway.publish("task.started", pad=1000)
+            await asyncio.sleep(0)
+        writer.write(b"\x88\x82" + _MASK + b"\x03\xe8")
+        await gateway.until_empty()
+        async with asyncio.timeout(10):
+            while connection.outlet.get_write_buffer_size():
+                await asyncio.sleep(0.01)
+        writer.transport.abort()
 
 
 async def test_after_a_drain_nobody_is_waited_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
