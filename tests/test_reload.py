@@ -88,7 +88,7 @@ class Told(Notifier):
 
     def _send(self, message: str) -> None:
         self.words.append(message)
-        if message == "READY=1":
+        if message.startswith("READY=1\n"):
             self.rounds.release()
 
 
@@ -260,7 +260,14 @@ async def test_one_after_the_other() -> None:
             await house.manager.rounds.acquire()
     assert house.done == [[], ["billing"]]
     assert house.loads == 2
-    assert house.manager.words == ["RELOADING=1\nMONOTONIC_USEC=5000000", "READY=1"] * 2
+    assert (
+        house.manager.words
+        == [
+            "RELOADING=1\nMONOTONIC_USEC=5000000\nSTATUS=Reads its configuration again",
+            "READY=1\nSTATUS=Takes in and passes on",
+        ]
+        * 2
+    )
 
 
 async def test_what_is_measured() -> None:

@@ -47,9 +47,9 @@ def limit(request: web.Request) -> int:
     Raises:
         problems.Rejection: it is not such a number.
     """
-    text = once(request, "limit")
-    if text is None:
+    if "limit" not in request.query:
         return DEFAULT_LIMIT
+    text = once(request, "limit") or ""
     if not _NUMBER.fullmatch(text) or not 1 <= int(text) <= LIMIT:
         raise problems.invalid({"limit": f"must be a number from 1 to {LIMIT}"}, where="parameter")
     return int(text)
@@ -130,7 +130,7 @@ def paged(request: web.Request, items: Iterable[tuple[str, bytes]]) -> web.Respo
     """
     after = once(request, "cursor") or ""
     rest = sorted(item for item in items if item[0] > after)
-    page = rest[: limit(request)] if once(request, "limit") is not None else rest
+    page = rest[: limit(request)] if "limit" in request.query else rest
     return listed((body for _, body in page), page[-1][0] if len(page) < len(rest) else None)
 
 

@@ -66,7 +66,7 @@ export interface StreamData {
   /** stream.closing: the WebSocket close code that follows; SSE has no other way to tell it */
   code?: string | number;
   message?: string;
-  /** stream.error: which part of the command is meant, dotted */
+  /** stream.error: which part of the command, dotted, or parameter of the URL is meant */
   field?: string | null;
   task?: string;
   /** stream.conflated: how many of its progress events were folded away */
