@@ -128,10 +128,14 @@ async def test_a_status_that_there_is_not_is_named_with_those_that_there_are(cli
     assert body["detail"] == f"status: there is no status 'stauts'; known: {known}"
 
 
-async def test_an_empty_limit_is_none(client: TestClient, world: World) -> None:
-    """As forms send it."""
+async def test_an_empty_cursor_is_the_beginning_and_an_empty_limit_is_no_number(
+    client: TestClient, world: World
+) -> None:
+    """So the description of the API has it."""
     world.add(row("studio/a"))
-    assert keys(await get(client, "/v1/tasks", limit="", cursor="")) == ["studio/a"]
+    assert keys(await get(client, "/v1/tasks", limit="1", cursor="")) == ["studio/a"]
+    async with client.get("/v1/tasks", params={"limit": ""}, headers=READER) as response:
+        await problem_of(response, 400, "invalid_parameter")
 
 
 async def test_download_is_passed_on(client: TestClient, world: World) -> None:
