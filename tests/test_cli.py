@@ -254,7 +254,11 @@ class TestRun:
 
         program("app", run)
         write("")
-        assert invoke("run").exit_code == 0
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may have it ignored
+        try:
+            assert invoke("run").exit_code == 0
+        finally:
+            signal.signal(signal.SIGINT, before)
         assert ended == [True]
 
     def test_fast_event_loop(self, invoke, program) -> None:
