@@ -14,6 +14,10 @@ from aiohttp import hdrs, web
 from gateway.stream import deflate
 
 
+def _always() -> bool:
+    return True
+
+
 class Socket(web.WebSocketResponse):
     """A WebSocket that asks before it closes by itself, as it does when a peer breaks the protocol.
 
@@ -25,7 +29,11 @@ class Socket(web.WebSocketResponse):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.closes: Callable[[], bool] = lambda: True
+        self.closes: Callable[[], bool] = _always
+
+    def let_go(self) -> None:
+        """Asks nobody any more, so that who was asked leads back to nothing."""
+        self.closes = _always
 
     async def close(self, **options: Any) -> bool:
         """See aiohttp; False where it may not."""

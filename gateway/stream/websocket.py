@@ -69,6 +69,7 @@ async def serve(
         dialogue = admit(connection)
         code = await _read(socket, connection, dialogue)
     finally:
+        socket.let_go()
         connection.on_lost()
         for timer in deadline:
             timer.cancel()
