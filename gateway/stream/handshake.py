@@ -22,22 +22,23 @@ class Socket(web.WebSocketResponse):
     """A WebSocket that asks before it closes by itself, as it does when a peer breaks the protocol.
 
     Attributes:
-        closes: whether it may; nothing may follow its close frame, nor may it follow another one (RFC 6455, section 5.5.1).
+        may_close: asked before. Who says yes writes nothing any more, who has written a close frame says no: nothing may
+            follow one (RFC 6455, section 5.5.1).
     """
 
-    __slots__ = ("closes",)
+    __slots__ = ("may_close",)
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.closes: Callable[[], bool] = _always
+        self.may_close: Callable[[], bool] = _always
 
     def let_go(self) -> None:
         """Asks nobody any more, so that who was asked leads back to nothing."""
-        self.closes = _always
+        self.may_close = _always
 
     async def close(self, **options: Any) -> bool:
         """See aiohttp; False where it may not."""
-        return self.closes() and await super().close(**options)
+        return self.may_close() and await super().close(**options)
 
 
 class SharedCompression(Socket):

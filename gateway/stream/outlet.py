@@ -146,7 +146,7 @@ async def close(outlet: Outlet) -> None:
         await outlet.close()
 
 
-def part(outlet: Outlet, request: web.Request, patience: float) -> None:
+def hang_up(outlet: Outlet, request: web.Request, patience: float) -> None:
     """Closes the connection of a request. What its peer has not taken after so many seconds is dropped: a transport would
     wait for it for ever."""
     transport = request.transport

@@ -56,14 +56,14 @@ async def serve(
     form = framing.WEBSOCKET_DEFLATED if socket.compress else framing.WEBSOCKET
     connection = Connection(around, form, way, request.remote or "", finish)
 
-    def closes() -> bool:
+    def may_close() -> bool:
         if connection.ending is not None:
             return False
         connection.on_lost()
         deadline.append(loop.call_later(around.settings.grace, way.abort))
         return True
 
-    socket.closes = closes
+    socket.may_close = may_close
     code = ABNORMAL
     try:
         dialogue = admit(connection)
@@ -78,7 +78,7 @@ async def serve(
         finally:
             leave(connection, connection.ending.code if connection.ending is not None else code)
             await outlet.close(way)
-            outlet.part(way, request, around.settings.patience(connection.ending))
+            outlet.hang_up(way, request, around.settings.patience(connection.ending))
 
 
 async def _read(socket: Socket, connection: Connection, dialogue: Dialogue) -> int:

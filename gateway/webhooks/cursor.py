@@ -79,15 +79,12 @@ class Cursor:
             StoreError: the store cannot be read.
         """
         position = ledger.read
-        if position < self.horizon:
-            ledger.watch()
-        try:
+        if position >= self.horizon:
             events, reached = await self._events(position, upto)
-            if position >= self.horizon:
-                return Page([self._fresh(event, None) for event in events], reached)
+            return Page([self._fresh(event, None) for event in events], reached)
+        with ledger.watch():
+            events, reached = await self._events(position, upto)
             return await self._reconciled(ledger, held, replay, events, reached)
-        finally:
-            ledger.unwatch()
 
     async def _events(self, position: int, upto: int | None) -> tuple[Sequence[LogEvent], int]:
         found = self._recent.after(position, PAGE) if upto is None else None

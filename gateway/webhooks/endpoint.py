@@ -302,13 +302,10 @@ class Endpoint:
         async with self._turn:
             self.check_enabled()
             ledger = self.books.ledger
-            ledger.watch()
-            try:
+            with ledger.watch():
                 row = await self._store.delivery(self.name, sequence)
                 event = await self._cursor.event(sequence)
                 row = ledger.newer(sequence - 1, sequence).get(sequence, row)
-            finally:
-                ledger.unwatch()
             self.check_enabled()
             held = self._lanes.get(sequence)
             if row is None and held is None:
@@ -333,12 +330,9 @@ class Endpoint:
         """
         async with self._turn:
             ledger = self.books.ledger
-            ledger.watch()
-            try:
+            with ledger.watch():
                 row = await self._store.delivery(self.name, sequence)
                 return self._stock.rows(sequence - 1, sequence).get(sequence, row)
-            finally:
-                ledger.unwatch()
 
     async def deliveries(
         self, state: str | None, *, upto: int | None, limit: int
@@ -358,14 +352,11 @@ class Endpoint:
         """
         async with self._turn:
             ledger = self.books.ledger
-            ledger.watch()
-            try:
+            with ledger.watch():
                 stored = await self._store.deliveries(self.name, state, upto=upto, limit=limit + 1, newest=True)
                 # below the last of a full page the store has more, to be looked at with the next page
                 low = stored[-1].sequence if len(stored) > limit else 0
                 ahead = self._stock.rows(low - 1, self._store.head if upto is None else upto)
-            finally:
-                ledger.unwatch()
         found = [row for row in stored if row.sequence not in ahead]
         found += [row for row in ahead.values() if state in (None, row.state)]
         found.sort(key=lambda row: row.sequence, reverse=True)
@@ -467,15 +458,12 @@ class Endpoint:
     async def _revive(self, revival: Revival) -> None:
         """Makes a page of dead letters pending; how far it came is stored with them."""
         ledger = self.books.ledger
-        ledger.watch()
-        try:
+        with ledger.watch():
             rows = await self._store.deliveries(self.name, "dead", after=revival.after, limit=PAGE)
             last = rows[-1].sequence if rows else revival.after
             newer = ledger.newer(revival.after, last)
             found = [newer.get(row.sequence, row) for row in rows]
             events = [await self._cursor.event(row.sequence) if row.task is None else None for row in found]
-        finally:
-            ledger.unwatch()
         if self._disabled is not None:
             return
         for row, event in zip(found, events, strict=True):

@@ -9,6 +9,8 @@ deliveries are, nor who writes.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from gateway.store.api import Deliveries, DeliveryRow
 from gateway.webhooks.lanes import Item
@@ -77,18 +79,19 @@ class Ledger:
         if self._watched is not None:
             self._watched[row.sequence] = row
 
-    def watch(self) -> None:
-        """Rows are about to be read from the store: `newer` has those that they are older than."""
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        """While rows are read from the store, and until they are dealt with, `newer` has those that they are older than."""
         self._watched = {sequence: row for rows in (self._saving, self._unsaved) for sequence, (_, row) in rows.items()}
+        try:
+            yield
+        finally:
+            self._watched = None
 
     def newer(self, after: int, upto: int) -> dict[int, DeliveryRow]:
         """Rows of a part of the log that the store did not have at `watch`, as they are now."""
         watched = self._watched or {}
         return {sequence: row for sequence, row in watched.items() if after < sequence <= upto}
-
-    def unwatch(self) -> None:
-        """What was read from the store is dealt with."""
-        self._watched = None
 
     def collect(self, into: Deliveries, *, final: bool = False) -> None:
         """Hands over what is not stored yet and the position that holds with it. `saved` says that it was stored.

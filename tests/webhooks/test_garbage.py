@@ -13,7 +13,7 @@ from tests.webhooks.fakes import MemoryStore, Receiver, config, dispatching, eve
 
 
 async def _hang(request: web.Request, name: str) -> int:
-    await asyncio.sleep(3600)
+    await asyncio.Event().wait()
     return 200
 
 

@@ -100,14 +100,13 @@ def test_rows_that_the_store_does_not_have_yet() -> None:
     """From `watch` on it is known which rows are newer than what is being read, even once they are stored."""
     ledger = Ledger("hook", 0)
     ledger.record(item(1), row(1))
-    ledger.watch()
-    second = row(2, "pending")
-    ledger.record(item(2), second)
-    collected(ledger)
-    ledger.saved()
-    assert {n: r.state for n, r in ledger.newer(0, 9).items()} == {1: "delivered", 2: "pending"}
-    assert ledger.newer(1, 2) == {2: second}
-    ledger.unwatch()
+    with ledger.watch():
+        second = row(2, "pending")
+        ledger.record(item(2), second)
+        collected(ledger)
+        ledger.saved()
+        assert {n: r.state for n, r in ledger.newer(0, 9).items()} == {1: "delivered", 2: "pending"}
+        assert ledger.newer(1, 2) == {2: second}
     assert ledger.newer(0, 9) == {}
 
 
