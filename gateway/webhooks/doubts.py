@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from gateway.validation import suggest
-from schemas.event import SOURCE_TYPES, TASK_TYPES, WEBHOOK_TYPES, Status
-from schemas.filter import Filter
+from schemas.event import SOURCE_TYPES, TASK_TYPES, WEBHOOK_TYPES
+from schemas.filter import STATUSES, Filter
 
 _TYPES = (*TASK_TYPES, *SOURCE_TYPES, *WEBHOOK_TYPES)
-_STATUSES = tuple(status.value for status in Status)
 
 
 def of(where: Filter, sources: Sequence[str] | None = None) -> Iterator[tuple[str, str]]:
@@ -24,8 +23,8 @@ def of(where: Filter, sources: Sequence[str] | None = None) -> Iterator[tuple[st
         sources: names of the sources that there are; None: not known, so any may be meant.
     """
     for status in where.status:
-        if status not in _STATUSES:
-            yield "status", f"no task has the status {status!r}{suggest(status, _STATUSES)}"
+        if status not in STATUSES:
+            yield "status", f"no task has the status {status!r}{suggest(status, STATUSES)}"
     for wanted in where.type:
         if wanted.endswith("*"):
             if not any(known.startswith(wanted[:-1]) for known in _TYPES):

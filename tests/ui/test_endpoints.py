@@ -91,7 +91,7 @@ async def test_an_endpoint_from_its_making_to_its_end(tmp_path: Path) -> None:
         await _dialog(page).get_by_label("Headers", exact=True).fill("Authorization: Bearer x\nX-Tenant: acme")
         await _press(page, "Create")
         await expect(_dialog(page).get_by_role("status")).to_contain_text(
-            "audit gets events from the next one on. No event has the type webhook.nothing"
+            "audit gets events from the next one on. But no event has the type 'webhook.nothing'"
         )
         first = await _dialog(page).locator(".secret code").inner_text()
         assert re.fullmatch(r"whsec_[A-Za-z0-9+/]{43}=", first)

@@ -8,7 +8,7 @@ import { ApiError, patch, post } from "./api.js";
 import { html } from "./html.js";
 import { Ask, Copy, Data, Field } from "./parts.js";
 import { encoded, linkTo } from "./routes.js";
-import { STATUSES, TYPES } from "./status.js";
+import { STATUSES } from "./status.js";
 import { listed, many, visible } from "./text.js";
 
 /** What holds where a field is left empty. */
@@ -98,12 +98,10 @@ function headersOf(form) {
   return Object.fromEntries(headers);
 }
 
-/** Types that no event has: the API takes them, and nothing is ever sent. @param {string[]} [types] */
-const unheardOf = (types) => (types ?? []).filter((type) => !TYPES.some((known) => (type.endsWith("*") ? known.startsWith(type.slice(0, -1)) : known === type)));
-
-function warning({ type }) {
-  const none = unheardOf(type);
-  return none.length ? ` No event has the type ${listed(none.map((one) => visible(one, 60)))}: is it a slip of the pen?` : "";
+/** What of the filter can match nothing, in the words of the API. @param {{doubts: {field: string, detail: string}[]}} answer */
+function warning({ doubts }, names = FILTERS) {
+  const found = doubts.filter(({ field }) => names.includes(field)).map(({ detail }) => visible(detail, 200));
+  return found.length ? ` But ${found.join("; ")}.` : "";
 }
 
 /** @param {{done: () => void}} props */
@@ -129,7 +127,7 @@ async function edit(form, endpoint) {
   if (!names.length) return { title: "Nothing was changed", words: "The form said what holds already." };
   const answer = await patch(`v1/webhooks/${encoded(endpoint.name)}`, changed);
   const filter = names.some((name) => FILTERS.includes(name)) ? " The new filter holds from the next event on." : "";
-  return { title: "The endpoint was changed", words: `Changed: ${listed(names)}.${filter}${warning({ type: changed.type && answer.type })}` };
+  return { title: "The endpoint was changed", words: `Changed: ${listed(names)}.${filter}${warning(answer, names)}` };
 }
 
 function Fields({ endpoint, wrong }) {
