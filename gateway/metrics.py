@@ -5,7 +5,13 @@ Labels are configured names and constants, never a task, a user or a URL.
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from bisect import bisect_left
+from collections.abc import Iterator
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Metric, disable_created_metrics, generate_latest
+from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.registry import Collector
 
 from gateway.process import Process
 
@@ -14,6 +20,32 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # the library does n
 
 _FAST = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _SLOW = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30)
+
+
+class Histogram(Collector):
+    """The library's histogram for the event loop alone: an observation takes no lock, which made it cost 0.7 µs of the 20 that
+    all the bookkeeping of a delivery may cost.
+
+    Args:
+        name, text: of the metric.
+        bounds: upper ends of the buckets, in ascending order; one for all that is greater comes on top.
+    """
+
+    def __init__(self, name: str, text: str, bounds: tuple[float, ...]) -> None:
+        self._name, self._text, self._bounds = name, text, bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def observe(self, value: float) -> None:
+        """Counts a value. Called by the event loop's thread."""
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def collect(self) -> Iterator[Metric]:
+        """The metric now."""
+        ends = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
+        buckets = list(zip(ends, map(float, accumulate(self._counts)), strict=True))
+        yield HistogramMetricFamily(self._name, self._text, buckets=buckets, sum_value=self._sum)
 
 
 class Metrics:
@@ -29,8 +61,10 @@ class Metrics:
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(f"mainstem_{name}", text, labels, registry=registry)
 
-        def histogram(name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
-            return Histogram(f"mainstem_{name}", text, registry=registry, buckets=buckets)
+        def histogram(name: str, text: str, bounds: tuple[float, ...]) -> Histogram:
+            made = Histogram(f"mainstem_{name}", text, bounds)
+            registry.register(made)
+            return made
 
         self.events = counter("events_total", "Events committed to the log", "source", "type")
         self.frames_received = counter("frames_received_total", "Data frames read from upstreams", "source")

@@ -25,6 +25,8 @@ from schemas.filter import Filter
 #: rows that one statement looks at, where a filter may leave out most of them
 SCAN = 5_000
 _SCAN_TASKS = 20_000
+#: events that are read at once whatever their size; of more, as many as have so many bytes
+_FEW, _BYTES = 16, 1024 * 1024
 #: more values than this in one field are compared here and not by the engine, which bounds its variables
 _MANY = 500
 
@@ -91,28 +93,28 @@ def storable(values: Iterable[str]) -> list[str]:
 def events(
     connection: sqlite3.Connection, after: int, upto: int, limit: int, where: Condition
 ) -> tuple[list[LogEvent], int]:
-    """The next matching events, at most `limit`, and the position up to which all were looked at."""
-    reached = upto
-    if not where.is_empty:
-        by_task = where.tasks is not None
-        index = (
-            f"INDEXED BY event_task WHERE task IN ({','.join('?' * len(where.tasks or ()))}) AND"
-            if by_task
-            else "WHERE"
-        )
-        last, seen = connection.execute(
-            f"SELECT max(sequence), count(*) FROM (SELECT sequence FROM event {index} sequence > ? AND sequence <= ?"
-            f" ORDER BY sequence LIMIT {SCAN})",
-            (*(where.tasks or ()), after, upto),
+    """The next matching events, at most `limit` and about a megabyte, and the position up to which all were looked at."""
+    reached = _reach(connection, after, upto, where)
+    if reached is None:
+        return [], upto
+    rows = (
+        f"FROM event WHERE sequence > ? AND sequence <= ? {f'AND {where.sql}' if where.sql else ''}"
+        " ORDER BY sequence LIMIT ?"
+    )
+    values = (after, reached, *where.values)
+    if limit > _FEW:
+        # the engine knows the length of a body without reading it
+        size, count = connection.execute(
+            f"SELECT sum(size), count(*) FROM (SELECT length(body) AS size {rows})", (*values, limit)
         ).fetchone()
-        if seen == 0:
-            return [], upto
-        reached = last if seen == SCAN else upto
+        if not count:
+            return [], reached
+        if size > _BYTES:
+            limit = max(_FEW, count * _BYTES // size)
     meta, bodies = connection.execute(
         f"SELECT json_group_array(json_array({_EVENT}, length(body))), CAST(group_concat(body, '') AS BLOB)"
-        f" FROM (SELECT {_EVENT}, body FROM event WHERE sequence > ? AND sequence <= ?"
-        f" {f'AND {where.sql}' if where.sql else ''} ORDER BY sequence LIMIT ?)",
-        (after, reached, *where.values, limit),
+        f" FROM (SELECT {_EVENT}, body {rows})",
+        (*values, limit),
     ).fetchone()
     found: list[LogEvent] = []
     for (sequence, received, type_, source, task, kind, status, id_), body in _rows(meta, bodies):
@@ -123,6 +125,25 @@ def events(
         tests = [one.compile() for one in where.rest]
         found = [event for event in found if all(test(event) for test in tests)]
     return found, reached
+
+
+def _reach(connection: sqlite3.Connection, after: int, upto: int, where: Condition) -> int | None:
+    """How far one statement may look for what matches; None: there is nothing at all."""
+    if where.tasks is not None:
+        last, seen = connection.execute(
+            "SELECT max(sequence), count(*) FROM (SELECT sequence FROM event INDEXED BY event_task"
+            f" WHERE task IN ({','.join('?' * len(where.tasks))}) AND sequence > ? AND sequence <= ?"
+            f" ORDER BY sequence LIMIT {SCAN})",
+            (*where.tasks, after, upto),
+        ).fetchone()
+        return None if not seen else last if seen == SCAN else upto
+    if where.is_empty:
+        return upto
+    # retention can leave wide gaps
+    first: int | None = connection.execute(
+        "SELECT min(sequence) FROM event WHERE sequence > ? AND sequence <= ?", (after, upto)
+    ).fetchone()[0]
+    return None if first is None else min(upto, first + SCAN - 1)
 
 
 def position_at(connection: sqlite3.Connection, moment: int) -> int:

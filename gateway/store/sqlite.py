@@ -44,9 +44,8 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 _READERS = 2
-#: Rows of one read begin with the first and grow to the second, while they stay within so many bytes.
-_PAGE = (64, 1024)
-_PAGE_BYTES = 1024 * 1024
+#: events of one read transaction, beside the bytes that `reader.events` knows: what a later one has to wait for
+_PAGE = 1024
 #: greatest integer of the engine
 _GREATEST = 2**63 - 1
 #: what a row counts beside its body or state, bytes
@@ -330,12 +329,9 @@ class SqliteStore:
         after = max(after, 0)
         end = self._head if upto is None else min(upto, self._head)
         condition = reader.condition(where)
-        rows, most = _PAGE
         while after < end and len(found) < limit:
-            page, after = await self._read(reader.events, after, end, min(rows, limit - len(found)), condition)
+            page, after = await self._read(reader.events, after, end, min(_PAGE, limit - len(found)), condition)
             found += page
-            size = sum([len(event.body) for event in page])
-            rows = min(rows * 2, most) if size * 2 <= _PAGE_BYTES else max(rows // 2, 1)
         return found
 
     async def position_at(self, moment: float) -> int:

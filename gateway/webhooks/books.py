@@ -30,7 +30,7 @@ class Books:
         name: its name.
         kept: its record; changed in place.
         clock: for the times of rows.
-        changed: called when there is something to collect.
+        changed: called when there is something to collect, at least once before each `collect`.
         notice: makes an event about it to be put into the log, of a type and data; None where nobody takes it.
     """
 
@@ -48,6 +48,7 @@ class Books:
         self._version = self._collected = self._saved = 0  # of the record
         self._stamp = max(under_way.at for under_way in (kept.replay, kept.revival, _NEVER) if under_way is not None)
         self._dead_stored = self._dead_new = 0
+        self._told = False  # that there is something to collect
 
     def begin(self, position: int) -> None:
         """The store says that the endpoint stands there."""
@@ -67,7 +68,8 @@ class Books:
         self._stamp = max(self._clock.now(), self._stamp)
         row = DeliveryRow(self._name, item.sequence, item.id, item.task, state, item.tries, due, attempts, self._stamp)
         self.ledger.record(item, row)
-        self._changed()
+        if not self._told:
+            self._tell()
 
     def cut(self) -> float:
         """A time, in seconds since 1970 (UTC), that parts what was entered before from what will be."""
@@ -78,11 +80,15 @@ class Books:
         """The log has been read up to there."""
         self.ledger.reach(position)
         if self.ledger.lags or self._is_replayed():
-            self._changed()
+            self._tell()
 
     def touch(self) -> None:
         """The record has changed."""
         self._version += 1
+        self._tell()
+
+    def _tell(self) -> None:
+        self._told = True
         self._changed()
 
     def note(self, kind: str, data: Mapping[str, object]) -> None:
@@ -101,6 +107,7 @@ class Books:
 
     def collect(self, into: Deliveries, *, final: bool = False) -> None:
         """Hands over what is not stored yet: see `Ledger.collect`."""
+        self._told = False
         replayed = self._is_replayed()
         if replayed:
             self.record.replay = None  # in the same write as the position: a crash in between would end it too early

@@ -35,6 +35,8 @@ class Ledger:
         self._saving: dict[int, tuple[Item | None, DeliveryRow]] = {}
         self._next = position
         self._watched: dict[int, DeliveryRow] | None = None
+        #: how many rows are not stored yet
+        self.unsaved = 0
 
     @property
     def read(self) -> int:
@@ -47,11 +49,6 @@ class Ledger:
         while self._open and self._open[0].closed:
             self._open.popleft()
         return self._open[0].sequence - 1 if self._open else self._read
-
-    @property
-    def unsaved(self) -> int:
-        """How many rows are not stored yet."""
-        return len(self._unsaved) + len(self._saving)
 
     @property
     def lags(self) -> bool:
@@ -76,6 +73,7 @@ class Ledger:
         item.closed = item.stored = True
         item.attempts = row.attempts
         self._unsaved[row.sequence] = (item if row.state == "pending" else None, row)
+        self.unsaved = len(self._unsaved) + len(self._saving)
         if self._watched is not None:
             self._watched[row.sequence] = row
 
@@ -104,6 +102,7 @@ class Ledger:
         """
         self._saving |= self._unsaved
         self._unsaved = {}
+        self.unsaved = len(self._saving)
         into.rows.extend(row for _, row in self._saving.values())
         self._next = position = self.position
         moved = position > self._stored and (self._saving or final or self.lags)
@@ -118,4 +117,5 @@ class Ledger:
             if item is not None and item.attempts is row.attempts:
                 item.attempts = None  # the store has them: thousands of parked deliveries must not fill the memory
         self._saving = {}
+        self.unsaved = len(self._unsaved)
         self._stored = self._next

@@ -20,6 +20,7 @@ from gateway.clock import SystemClock
 from gateway.errors import StoreError
 from gateway.metrics import Metrics
 from gateway.store.api import Deliveries, DeliveryRow, LogEvent
+from gateway.webhooks import history
 from gateway.webhooks.config import EndpointConfig
 from gateway.webhooks.dispatcher import Dispatcher
 from schemas.filter import Filter
@@ -134,7 +135,7 @@ class MemoryStore:
 
     def attempts(self, sequence: int, endpoint: str = "hook") -> list[dict[str, Any]]:
         row = self.rows.get((endpoint, sequence))
-        return msgspec.json.decode(row.attempts) if row else []
+        return history.listed(row.attempts) if row else []
 
 
 class ManualClock:
