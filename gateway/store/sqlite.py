@@ -176,7 +176,8 @@ class SqliteStore:
             for _ in range(_READERS):
                 self._connections.put(self._database.connect("reader"))
         except sqlite3.Error as error:
-            self._let_go()
+            self._disconnect()
+            self._database.release()
             raise self._database.failure(error, "open") from error
         self._checkpointer = Checkpointer(self._database)
         tip = Tip(self._state.head, dict(self._state.newest))
@@ -188,15 +189,16 @@ class SqliteStore:
 
     def _stop(self) -> None:
         """Ends the threads and lets go of the file. Blocks."""
+        # Whoever closes last moves the WAL into the file, so that it is all there is; a reader may not.
+        self._disconnect()
         if self._writer and self._checkpointer:
             self._writer.stop()
             self._checkpointer.stop()
-        self._let_go()
+        self._database.release()
 
-    def _let_go(self) -> None:
+    def _disconnect(self) -> None:
         while not self._connections.empty():
             self._connections.get().close()
-        self._database.release()
 
     async def close(self) -> None:
         """See `Store.close`: what was called before is finished, or fails where the engine cannot write."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 import subprocess
@@ -156,6 +157,35 @@ async def test_a_new_log_is_its_users_alone(tmp_path: Path) -> None:
     modes = {name: (tmp_path / name).stat().st_mode & 0o777 for name in ("log.db", "log.db-wal", "log.db-shm")}
     await store.close()
     assert modes == {"log.db": 0o600, "log.db-wal": 0o600, "log.db-shm": 0o600}
+
+
+async def test_a_closed_log_is_one_file(tmp_path: Path) -> None:
+    """Readers cannot move what the WAL holds into the file: when one closed last, a copy of the file missed the newest events."""
+    path = tmp_path / "log.db"
+    store = make(path)
+    await store.open()
+    await store.append(Batch([draft("a")]))
+    assert ids(await store.read(0, 1)) == ["a"]
+    await store.close()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["log.db", "log.db.lock"]
+    with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?immutable=1", uri=True)) as connection:
+        assert connection.execute("SELECT id FROM event").fetchall() == [("a",)]
+
+
+async def test_a_log_whose_file_was_removed_begins_anew(tmp_path: Path) -> None:
+    """Also where a process that was killed left a WAL beside it."""
+    path = tmp_path / "log.db"
+    store = make(path)
+    await store.open()
+    await store.append(Batch([draft("a")]))
+    wal = path.with_name("log.db-wal").read_bytes()
+    await store.close()
+    path.unlink()
+    path.with_name("log.db-wal").write_bytes(wal)
+    store = make(path)
+    await store.open()
+    assert (store.head, await store.read(0, 1)) == (0, [])
+    await store.close()
 
 
 async def test_names_with_odd_characters(tmp_path: Path) -> None:
