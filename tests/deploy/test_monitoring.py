@@ -14,12 +14,12 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp import web
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter
 from prometheus_client.parser import text_string_to_metric_families
 from ruamel.yaml import YAML
 
 from gateway import simulators
-from gateway.metrics import Metrics
+from gateway.metrics import Histogram, Metrics
 from gateway.simulators import Faults
 from tests.process import running
 

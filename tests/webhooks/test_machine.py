@@ -39,6 +39,7 @@ class Flight:
     def __init__(self, message: str, former: Sequence[signing.Key], config: EndpointConfig) -> None:
         self.sequence, self.former, self.config = int(message[1:]), former, config
         self.answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.overtaken: set[int] = set()  # earlier events that were to be delivered only after it had begun
 
 
 class SteadyClock(ManualClock):
@@ -162,17 +163,17 @@ class Books(RuleBasedStateMachine):
 
     async def give(self, flight: Flight, status: int) -> None:
         if status == 200:
-            self.accept(flight.sequence)
+            self.accept(flight.sequence, flight.overtaken)
         flight.answer.set_result(status)
         await turn()
         if self.disabled:
             self.owed.clear()  # that ends a replay
 
-    def accept(self, sequence: int) -> None:
+    def accept(self, sequence: int, overtaken: set[int]) -> None:
         task = self.task(sequence)
         lane = [one.sequence for one in self.store.events if one.task == task and is_delivered(one)]
         for earlier in lane:
-            settled = earlier in self.accepted or earlier in self.exempt or earlier >= sequence
+            settled = earlier in self.accepted or earlier in self.exempt | overtaken or earlier >= sequence
             assert settled or self.was_dead(earlier), f"{sequence} before {earlier}"
         self.accepted.append(sequence)
         assert self.accepted.count(sequence) <= 1 + self.excuses[sequence], f"{sequence} again"
@@ -244,6 +245,8 @@ class Books(RuleBasedStateMachine):
             wanted = {one.sequence for one in self.store.events if is_delivered(one) and begins < one.sequence <= upto}
             for sequence in wanted | flying:
                 self.excuses[sequence] += 1
+            for flight in self.wire.flights:
+                flight.overtaken |= self.exempt
             self.exempt -= wanted
             self.owed.append((wanted - flying, len(self.accepted)))
             await turn()
