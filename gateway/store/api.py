@@ -118,6 +118,10 @@ class Reach:
     newest: str | None
 
 
+#: States of settled deliveries, the least missed first.
+SETTLED = ("delivered", "skipped", "dead")
+
+
 class DeliveryRow(msgspec.Struct, gc=False):
     """What is known of one delivery: event `sequence` to `endpoint`. Times in seconds since 1970, UTC.
 
@@ -267,6 +271,9 @@ class Store(Protocol):
 
     async def count_deliveries(self, endpoint: str, state: str) -> int:
         """How many rows of an endpoint have a state."""
+
+    async def last_settled(self) -> float:
+        """The latest time at which a delivery is said to have been settled, seconds since 1970 (UTC); 0: none was."""
 
     async def delivery(self, endpoint: str, sequence: int) -> DeliveryRow | None:
         """One row."""

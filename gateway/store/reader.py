@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.store.api import DeliveryRow, LogEvent, Snapshot, TaskRow
+from gateway.store.api import SETTLED, DeliveryRow, LogEvent, Snapshot, TaskRow
 from gateway.store.database import HEAD
 from schemas.filter import Filter
 
@@ -277,6 +277,18 @@ def settled(connection: sqlite3.Connection) -> tuple[int, int]:
         " WHERE state <> 'pending'"
     ).fetchone()
     return count, size
+
+
+def last_settled(connection: sqlite3.Connection) -> float:
+    """When a delivery was settled last, seconds since 1970 (UTC); 0: none was. Reads three entries of an index."""
+    latest = (
+        connection.execute(
+            "SELECT max(updated) FROM delivery INDEXED BY delivery_settled WHERE state <> 'pending' AND state = ?",
+            (state,),
+        ).fetchone()[0]
+        for state in SETTLED
+    )
+    return max(moment or 0 for moment in latest) / 1_000_000
 
 
 def delivery(connection: sqlite3.Connection, endpoint: str, sequence: int) -> DeliveryRow | None:

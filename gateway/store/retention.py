@@ -17,7 +17,7 @@ from typing import Literal
 
 import msgspec
 
-from gateway.store.api import NO_BOUNDS, Bounds
+from gateway.store.api import NO_BOUNDS, SETTLED, Bounds
 
 #: rows a step looks at
 CHUNK = 500
@@ -27,8 +27,6 @@ _PAGES = 128
 _SPARE = 0.1
 #: later than anything
 _EVER = 2**63 - 1
-#: States of settled deliveries, the least missed first.
-_SETTLED = ("delivered", "skipped", "dead")
 
 Stage = Literal["deliveries", "surplus", "tasks", "events", "excess", "pages"]
 
@@ -102,7 +100,7 @@ def _forget(connection: sqlite3.Connection, step: Forget) -> Trimmed:
 
 
 def _old_deliveries(connection: sqlite3.Connection, step: Trim) -> Trimmed:
-    for state in _SETTLED:
+    for state in SETTLED:
         if gone := _settled(connection, state, step.before):
             return Trimmed(0, 0, _without(connection, step, gone))
     return Trimmed(0, 0, replace(step, stage="surplus"))
@@ -111,7 +109,7 @@ def _old_deliveries(connection: sqlite3.Connection, step: Trim) -> Trimmed:
 def _surplus(connection: sqlite3.Connection, step: Trim) -> Trimmed:
     if step.rows <= 0 and step.size <= 0:
         return Trimmed(0, 0, replace(step, stage="tasks"))
-    for state in _SETTLED:
+    for state in SETTLED:
         gone: list[tuple[int, int]] = []
         size = 0
         for row, length in _settled(connection, state, _EVER):

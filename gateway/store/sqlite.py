@@ -406,6 +406,10 @@ class SqliteStore:
         """See `Store.count_deliveries`."""
         return await self._read(reader.count_deliveries, endpoint, state)
 
+    async def last_settled(self) -> float:
+        """See `Store.last_settled`."""
+        return await self._read(reader.last_settled)
+
     async def delivery(self, endpoint: str, sequence: int) -> DeliveryRow | None:
         """See `Store.delivery`."""
         return await self._read(reader.delivery, endpoint, min(sequence, _GREATEST))

@@ -50,9 +50,10 @@ class Books:
         self._dead_stored = self._dead_new = 0
         self._told = False  # that there is something to collect
 
-    def begin(self, position: int) -> None:
-        """The store says that the endpoint stands there."""
+    def begin(self, position: int, settled: float) -> None:
+        """The store says that the endpoint stands there, and that no row was entered later than at a time."""
         self.ledger = Ledger(self._name, position)
+        self._stamp = max(self._stamp, settled)
 
     # Changes
 

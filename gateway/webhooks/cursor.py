@@ -16,7 +16,8 @@ from gateway.webhooks.config import EndpointConfig
 from gateway.webhooks.lanes import PROGRESS, Item
 from gateway.webhooks.ledger import Ledger
 from gateway.webhooks.recent import Recent
-from gateway.webhooks.record import Replay
+from gateway.webhooks.record import Notice, Replay
+from schemas.filter import Filter
 
 #: Events, and rows, that are read at once.
 PAGE, ROWS = 256, 1000
@@ -162,6 +163,20 @@ class Cursor:
         """
         events = await self._store.read(sequence - 1, 1, (), sequence)
         return events[0] if events else None
+
+    async def notice(self, notice: Notice, after: int) -> LogEvent | None:
+        """A notice in the log, behind a position; None: it is not there.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        where = (Filter(type=(notice.type,)),)
+        while events := await self._store.read(after, PAGE, where):
+            for event in events:
+                if event.id == notice.id:
+                    return event
+            after = events[-1].sequence
+        return None
 
 
 def lane_of(event: LogEvent | None) -> str:

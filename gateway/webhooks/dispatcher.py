@@ -11,6 +11,7 @@ import asyncio
 import random
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any
 
 import structlog
 
@@ -21,7 +22,7 @@ from gateway.store.api import Deliveries, LogEvent, Store
 from gateway.telemetry import conceal
 from gateway.webhooks import record
 from gateway.webhooks.config import EndpointConfig
-from gateway.webhooks.endpoint import STORE_RETRY, Endpoint
+from gateway.webhooks.endpoint import FILE, STORE_RETRY, Endpoint
 from gateway.webhooks.names import Names
 from gateway.webhooks.recent import Recent
 from gateway.webhooks.record import Notice, Record
@@ -33,9 +34,6 @@ _log = structlog.get_logger("mainstem.webhooks")
 LAST_WRITE = 5.0
 #: Seconds that the removal of an endpoint waits for what is in flight.
 LAST_ATTEMPTS = 5.0
-
-#: Who changes an endpoint where the configuration file does, for the log.
-FILE = "configuration"
 
 #: Puts an event about an endpoint into the log: id, type, subject, time in seconds since 1970 (UTC), data. Returns it once it
 #: is committed, None where the log had it already.
@@ -76,13 +74,13 @@ class Dispatcher:
         self._recent = Recent(0)
         self._names: Names | None = None
         self.endpoints: dict[str, Endpoint] = {}
-        self._runs: dict[str, asyncio.Task[None]] = {}
+        self._runs: dict[str, asyncio.Task[object]] = {}
         self._changed: set[str] = set()  # endpoints that have something to be stored
         self._dirty = asyncio.Event()
         self._news = asyncio.Event()
         self._writing = asyncio.Lock()
         self._announcing = asyncio.Lock()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[object]] = set()
         self._failure: str | None = None
 
     @property
@@ -143,9 +141,16 @@ class Dispatcher:
             return None
         conceal(*record.secrets_of(record.settings_of(config)), *(former.secret for former in kept.former))
         if position is None or overruled:
-            position = self.store.head if position is None else position
+            if position is None:
+                position = self._beginning(config, kept)
             await self.store.deliver(Deliveries(positions={name: position}, records={name: record.encode(kept)}))
         return await self._take_up(config, kept, position)
+
+    def _beginning(self, config: EndpointConfig, kept: Record) -> int:
+        """Where a new endpoint begins; nothing is pending for it."""
+        if not config.enabled:
+            kept.doomed_upto = self.store.head
+        return self.store.head
 
     async def _note_removal(self, name: str, kept: Record) -> None:
         """Says that an endpoint has left the configuration file, and what is lost with it."""
@@ -210,7 +215,7 @@ class Dispatcher:
         Raises:
             StoreError: the store cannot be used.
         """
-        position = self.store.head
+        position = self._beginning(config, kept)
         await self.store.deliver(
             Deliveries(positions={config.name: position}, records={config.name: record.encode(kept)})
         )
@@ -316,13 +321,13 @@ class Dispatcher:
         if self._names is not None:
             await self._names.close()
 
-    def _spawn(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
+    def _spawn(self, work: Coroutine[Any, Any, object], name: str) -> asyncio.Task[object]:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, task: asyncio.Task[object]) -> None:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:
@@ -393,12 +398,11 @@ class Dispatcher:
             await self.flush()
             for endpoint in list(self.endpoints.values()):
                 for notice in list(endpoint.record.notices):
-                    await self._say(endpoint.name, notice)
-                    endpoint.books.told(notice)
+                    await endpoint.told(notice, await self._say(endpoint.name, notice))
 
-    async def _say(self, name: str, notice: Notice) -> None:
+    async def _say(self, name: str, notice: Notice) -> LogEvent | None:
         assert self._announce is not None
-        await self._announce(notice.id, notice.type, name, notice.at, notice.data)
+        return await self._announce(notice.id, notice.type, name, notice.at, notice.data)
 
     async def _speak(self) -> None:
         while True:

@@ -15,6 +15,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping
 
+import msgspec
 import structlog
 from prometheus_client import Counter
 
@@ -56,8 +57,10 @@ DISABLED = "the endpoint is disabled"
 #: Why it is, where `enabled` of its settings is false.
 SWITCHED_OFF = "its settings say so"
 EXPIRED = "the log no longer has this event"
-#: Who does what nobody asked for.
-SELF = "mainstem"
+#: Who does what nobody asked for, and who changes an endpoint where the configuration file does, for the log.
+SELF, FILE = "mainstem", "configuration"
+#: Says in the log that the endpoint is disabled: what the log has before it is delivered, or a dead letter.
+NOTICE = "webhook.disabled"
 
 
 class Endpoint:
@@ -110,7 +113,6 @@ class Endpoint:
         self._turn = asyncio.Lock()  # held while the log is read and while what is in memory is put in order anew
 
         self._disabled = kept.disabled or (None if config.enabled else SWITCHED_OFF)
-        self._doomed_upto = 0  # what the log has up to there was pending when the endpoint was disabled
         self._enabler: str | None = None  # who wants it enabled again
         self._enabled = asyncio.Event()
         self._outcomes: dict[str, Counter] = {}  # `labels` costs more than counting
@@ -129,7 +131,7 @@ class Endpoint:
         Raises:
             StoreError: the store cannot be read.
         """
-        self.books.begin(position)
+        self.books.begin(position, await self._store.last_settled())
         await self.recount()
         newest = await self._store.deliveries(self.name, newest=True, limit=1)
         replay = self.record.replay
@@ -141,7 +143,14 @@ class Endpoint:
                 self._lanes.add(self._cursor.restored(row, event))
             after = page[-1].sequence
         if self._disabled is not None:
+            if self.record.doomed_upto is None and self.record.disabled is None:
+                self.books.note(NOTICE, {"by": FILE, "reason": SWITCHED_OFF})
             self._doom()
+        elif self.record.doomed_upto is not None:  # it was, and is not any more
+            self._disabled = SWITCHED_OFF
+            self._doom()
+            self._enabler = FILE
+            await self._bury()
         elif position < self._store.floor:
             _log.warning("webhook_position_expired", endpoint=self.name, position=position, floor=self._store.floor)
 
@@ -332,7 +341,8 @@ class Endpoint:
             ledger = self.books.ledger
             with ledger.watch():
                 row = await self._store.delivery(self.name, sequence)
-                return self._stock.rows(sequence - 1, sequence).get(sequence, row)
+                row = self._stock.rows(sequence - 1, sequence).get(sequence, row)
+        return None if row is None else self._as_it_is(row)
 
     async def deliveries(
         self, state: str | None, *, upto: int | None, limit: int
@@ -360,9 +370,13 @@ class Endpoint:
         found = [row for row in stored if row.sequence not in ahead]
         found += [row for row in ahead.values() if state in (None, row.state)]
         found.sort(key=lambda row: row.sequence, reverse=True)
-        if len(found) > limit:
-            return found[:limit], found[limit - 1].sequence
-        return found, low or None
+        shown = [self._as_it_is(row) for row in found[:limit]]
+        return shown, shown[-1].sequence if len(found) > limit else low or None
+
+    def _as_it_is(self, row: DeliveryRow) -> DeliveryRow:
+        """A row, of which the store does not know that its delivery is being sent: it is due no more."""
+        item = self._lanes.get(row.sequence)
+        return msgspec.structs.replace(row, due=None) if item is not None and self._lanes.is_flying(item) else row
 
     async def retry_dead(self, by: str) -> int:
         """Sends all dead letters again, by and by. Returns how many there are.
@@ -591,32 +605,53 @@ class Endpoint:
             since = self.record.failing_since
             moment = None if since is None else rfc3339.render(since)
             data = {"by": SELF, "reason": why, "failing_since": moment, "last_error": self._health.error}
-            self.books.note("webhook.disabled", data)
+            self.books.note(NOTICE, data)
             _log.warning("webhook_endpoint_disabled", endpoint=self.name, reason=why)
             self._doom()
 
     def _doom(self) -> None:
         """Puts aside what is pending, for `_bury`. What the log has and memory has not is pending as well."""
         self._enabler = None
+        if self.record.doomed_upto is None:
+            self.record.doomed_upto = self._store.head
+            self.books.touch()
         if self.record.replay is not None or self.record.revival is not None:
             self.record.replay = self.record.revival = None
             self.books.touch()
         self._stock.doomed += self._stock.drop()
-        self._doomed_upto = self._store.head
+        self._wake.set()
+
+    async def told(self, notice: Notice, event: LogEvent | None) -> None:
+        """The log has a notice of the record. What it took in before it said that the endpoint is disabled was pending.
+
+        Args:
+            event: the notice in the log; None: it has had it since before a crash.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        upto = self.record.doomed_upto
+        if notice.type == NOTICE and upto is not None:
+            event = event or await self._cursor.notice(notice, upto)
+            if event is not None and self.record.doomed_upto is not None:
+                self.record.doomed_upto = max(upto, event.sequence - 1)
+        self.books.told(notice)
         self._wake.set()
 
     async def _bury(self) -> None:
         """Makes dead letters of what was pending, then lets the position follow the log."""
         while self._has_room():
-            position = self.books.ledger.read
+            position, upto = self.books.ledger.read, self.record.doomed_upto or 0
             if self._stock.doomed:
                 await self._give_up(self._stock.doomed[0])
                 self._stock.doomed.popleft()
-            elif position < self._doomed_upto:
-                page = await self._cursor.page(self.books.ledger, self._lanes.get, None, self._doomed_upto)
+            elif position < upto:
+                page = await self._cursor.page(self.books.ledger, self._lanes.get, None, upto)
                 for item in page.items:
                     await self._give_up(item)
                 self.books.reach(page.reached)
+            elif any(notice.type == NOTICE for notice in self.record.notices):
+                break  # how far the log goes before it is known soon: see `told`
             else:
                 self.books.reach(max(position, self._cursor.end))
                 if self._enabler is not None:
@@ -628,7 +663,7 @@ class Endpoint:
         self._bury_one(item, history.append(attempts, history.end(self._clock.now(), DISABLED)), DISABLED)
 
     def _reenable(self, by: str) -> None:
-        self._disabled = self.record.disabled = self._enabler = None
+        self._disabled = self.record.disabled = self.record.doomed_upto = self._enabler = None
         self._health.reset()
         self.books.note("webhook.enabled", {"by": by})
         _log.info("webhook_endpoint_enabled", endpoint=self.name)

@@ -26,8 +26,8 @@ from gateway.webhooks import history, record, signing
 from gateway.webhooks.books import Books
 from gateway.webhooks.config import EndpointConfig
 from gateway.webhooks.cursor import TEST
-from gateway.webhooks.dispatcher import FILE, Announce, Dispatcher, log_overruled
-from gateway.webhooks.endpoint import SWITCHED_OFF, Endpoint
+from gateway.webhooks.dispatcher import Announce, Dispatcher, log_overruled
+from gateway.webhooks.endpoint import FILE, NOTICE, SWITCHED_OFF, Endpoint
 from gateway.webhooks.record import Former, Record
 from gateway.webhooks.status import EndpointStatus
 from schemas import rfc3339
@@ -70,7 +70,7 @@ class DeliveryView:
         event_type: None where the log no longer has the event.
         state: pending, delivered, dead, or skipped.
         attempts: `{at, status, duration_ms, error, response}` each, oldest first.
-        next_attempt_at: RFC 3339; None where it is settled, waits for its turn, or is being sent for the first time.
+        next_attempt_at: RFC 3339; None where it is settled, waits for its turn, or is being sent.
     """
 
     id: str
@@ -302,7 +302,7 @@ class Manager:
             else:
                 books.touch()
             if endpoint.config.enabled and not config.enabled and endpoint.record.disabled is None:
-                books.note("webhook.disabled", {"by": by, "reason": SWITCHED_OFF})
+                books.note(NOTICE, {"by": by, "reason": SWITCHED_OFF})
 
         await endpoint.reconfigure(config, change)
         _log.info("webhook_endpoint_changed", endpoint=endpoint.name, by=by, changed=changed)

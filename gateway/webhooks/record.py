@@ -68,6 +68,8 @@ class Record(msgspec.Struct, omit_defaults=True):
         replay, revival: what is under way.
         notices: events about it that are to be in the log, oldest first.
         removed: nothing is left to do but to say so and to forget it.
+        doomed_upto: what the log has up to there and was not settled when the endpoint was disabled is to become a dead
+            letter; what came later is nothing to it. None: it was not disabled.
     """
 
     settings: dict[str, Any] | None = None
@@ -82,6 +84,7 @@ class Record(msgspec.Struct, omit_defaults=True):
     revival: Revival | None = None
     notices: list[Notice] = []
     removed: bool = False
+    doomed_upto: int | None = None
 
 
 _decode = msgspec.json.Decoder(Record).decode

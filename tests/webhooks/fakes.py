@@ -57,6 +57,13 @@ class MemoryStore:
         self.gate.set()
         self.epoch = "0" * 12
 
+    def copy(self) -> MemoryStore:
+        """What there would be after a crash."""
+        survivor = MemoryStore()
+        survivor.events, survivor.rows = list(self.events), dict(self.rows)
+        survivor.stored_positions, survivor.records = dict(self.stored_positions), dict(self.records)
+        return survivor
+
     @property
     def head(self) -> int:
         return self.events[-1].sequence if self.events else 0
@@ -121,6 +128,9 @@ class MemoryStore:
     async def position_at(self, moment: float) -> int:
         return max((event.sequence for event in self.events if event.received < moment), default=0)
 
+    async def last_settled(self) -> float:
+        return max((row.updated for row in self.rows.values() if row.state != "pending"), default=0.0)
+
     async def delivery(self, endpoint: str, sequence: int) -> DeliveryRow | None:
         return self.rows.get((endpoint, sequence))
 
@@ -143,11 +153,12 @@ class ManualClock:
 
     def __init__(self) -> None:
         self._time = 1000.0
+        self.epoch = 1_700_000_000.0
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
         self._count = itertools.count()
 
     def now(self) -> float:
-        return self._time + 1_700_000_000
+        return self._time + self.epoch
 
     def monotonic(self) -> float:
         return self._time

@@ -109,6 +109,8 @@ async def state(house: House) -> Any:
         for view in house.manager.list()
     ]
     kept = {name: record.decode(stored) for name, stored in house.store.records.items()}
+    for one in kept.values():  # how much is in the log differs: what was changed is said by `follow` alone
+        one.doomed_upto = None if one.doomed_upto is None else 0
     return views, kept, sorted(house.store.stored_positions)
 
 

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 import pytest
 from aiohttp import web
 from prometheus_client import generate_latest
@@ -516,6 +517,111 @@ async def test_disabled_and_enabled(house: House, origin: str) -> None:
     assert said == [
         "webhook.updated", "webhook.disabled", "webhook.updated", "webhook.enabled", "webhook.replayed",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("how", ["410", "file", "api"])
+async def test_nothing_is_queued_while_disabled(how: str) -> None:
+    """The position is stored now and then only. After a crash, what the log had taken in meanwhile became dead letters, and
+    where the endpoint was enabled in the file, was sent."""
+    clock = ManualClock()
+    house = House(MemoryStore(), clock)
+    async with Receiver(lambda *_: 410).serve() as receiver:
+        made = [config(receiver.url)]
+        async with house.open(*made) as manager:
+            if how == "410":
+                house.commit(event(1))
+            elif how == "file":
+                made = [config(receiver.url, enabled=False)]
+                await manager.follow(made)
+            else:
+                await manager.change("hook", {"enabled": False}, "ops")
+            await until(lambda: any(kind == "webhook.disabled" for kind, *_ in house.said))
+            await until(lambda: not manager.get("hook").status.pending)
+            await house.dispatcher.flush()
+            first = house.store.head + 1
+            house.commit(*(event(first + n, f"jobs/{n}") for n in range(20)))
+            await until(lambda: manager.get("hook").status.position == first + 19)
+            crashed = House(house.store.copy(), clock)
+            crashed.ids = house.ids
+        assert crashed.store.stored_positions["hook"] < first
+        if how != "file":
+            async with crashed.open(*made) as manager:
+                await until(lambda: manager.get("hook").status.position == first + 19)
+                assert manager.get("hook").status.state == "disabled"
+                await manager.enable("hook", "ops")
+        receiver.answer = None
+        async with crashed.open(config(receiver.url)) as manager:
+            assert manager.get("hook").status.state == "delivering"
+            last = crashed.store.head + 1
+            crashed.commit(event(last, "jobs/1"))
+            await receiver.wait(1 + (how == "410"))
+    assert receiver.ids[-1] == f"e{last}"
+    assert [sequence for _, sequence in crashed.store.rows if first <= sequence < first + 20] == []
+    assert [kind for kind, *_ in crashed.said if kind != "webhook.updated"] == ["webhook.enabled"]
+
+
+async def test_what_the_log_took_in_before_it_said_disabled(house: House) -> None:
+    """Events between the last attempt and `webhook.disabled` were neither delivered nor dead letters, and no replay from
+    there fetched them; also where the gateway was killed before it knew that the log had that notice."""
+    async with Receiver(lambda *_: 410).serve() as receiver:
+        async with house.open(config(receiver.url)) as manager:
+            house.deaf = True
+            house.commit(event(1))
+            await until(lambda: manager.get("hook").status.state == "disabled")
+            house.commit(event(2, "jobs/2"), event(3, "jobs/3"))
+            await until(lambda: house.store.state(1) == "dead")
+            assert house.store.state(2) is None
+            await house.dispatcher.flush()
+            crashed = House(house.store.copy(), house.clock)
+        (notice,) = record.decode(crashed.store.records["hook"]).notices
+        crashed.ids.add(notice.id)
+        said = msgspec.structs.replace(event(4, None, notice.type), id=notice.id)
+        crashed.store.append(said, event(5, "jobs/5"))
+        async with crashed.open(config(receiver.url)) as manager:
+            await until(lambda: manager.get("hook").status.position == 5)
+            assert manager.get("hook").status.dead == 3
+            await crashed.dispatcher.flush()
+    assert [crashed.store.state(sequence) for sequence in (1, 2, 3, 5)] == ["dead", "dead", "dead", None]
+
+
+async def test_a_clock_that_was_set_back(house: House) -> None:
+    """What is asked for after a restart is newer than what was settled before it, whatever the clock says: a replay passed
+    over it, and a retry of all dead letters found none."""
+    house.clock = clock = ManualClock()
+    async with Receiver().serve() as receiver:
+        async with house.open(config(receiver.url, retry_schedule=[])):
+            house.commit(event(1))
+            await until(lambda: house.store.state(1) == "delivered")
+            receiver.answer = lambda *_: 500
+            house.commit(event(2, "jobs/2"))
+            await until(lambda: house.store.state(2) == "dead")
+        receiver.answer = None
+        clock.epoch -= 3600
+        async with house.open(config(receiver.url, retry_schedule=[])) as manager:
+            assert await manager.retry_dead("hook", "ops") == 1
+            await until(lambda: house.store.state(2) == "delivered")
+            await manager.replay("hook", after=0, since=None, by="ops")
+            await receiver.wait(5)
+    assert receiver.ids == ["e1", "e2", "e2", "e1", "e2"]
+
+
+async def test_what_is_being_sent_is_due_no_more(house: House) -> None:
+    """A test event in flight had a time for its next attempt, in the past."""
+    answered = asyncio.Event()
+
+    async def answer(*_: Any) -> int:
+        await answered.wait()
+        return 200
+
+    async with Receiver(answer).serve() as receiver, house.open(config(receiver.url)) as manager:
+        sent = await manager.test("hook", "ops")
+        await receiver.wait(1)
+        (listed,), _ = await manager.deliveries("hook", None, limit=10, cursor=None)
+        assert (sent.id, sent.state, listed.id, listed.state, listed.next_attempt_at) == (
+            "hook.1", "pending", "hook.1", "pending", None,
+        )  # fmt: skip
+        answered.set()
+        await until(lambda: house.store.state(1) == "delivered")
 
 
 async def test_disabled_after_failing_for_long(house: House) -> None:
