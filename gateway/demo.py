@@ -7,7 +7,6 @@ are signed, sent over HTTP and verified by their receiver.
 from __future__ import annotations
 
 import asyncio
-import hmac
 import json
 import secrets
 import shutil
@@ -15,6 +14,7 @@ import signal
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,9 @@ from aiohttp import web
 from gateway import simulators, telemetry
 from gateway.app import Gateway
 from gateway.commands.program import DEFAULT_URL
+from gateway.commands.verification import Unverified, verify
 from gateway.config import Settings
-from gateway.webhooks.signing import encode_secret, sign
+from gateway.webhooks.signing import encode_secret
 
 #: Mean seconds of a task's life: short enough that the first ends are seen, and delivered, while one still looks.
 _LIFE = 12.0
@@ -211,9 +212,9 @@ class Receiver:
 
     async def _receive(self, request: web.Request) -> web.Response:
         body = await request.read()
-        headers = request.headers
-        expected = sign([self._key], headers["webhook-id"], int(headers["webhook-timestamp"]), body)
-        if not hmac.compare_digest(headers["webhook-signature"], expected):
+        try:
+            verify(self._key, {name.lower(): value for name, value in request.headers.items()}, body, time.time())
+        except Unverified:
             return web.Response(status=401)
         event = json.loads(body)
         _print(f"  {event['time'][11:19]}  webhook   {event['type']:<22} signature verified, {len(body)} bytes")

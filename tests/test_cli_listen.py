@@ -68,6 +68,9 @@ def test_accepts_what_the_reference_library_signs(value: str) -> None:
         ({"webhook-signature": "v2,abc"}, "no v1 signature"),
         ({"webhook-signature": "v1,"}, "no signature fits"),
         ({"webhook-signature": "v1,é v1,x"}, "no signature fits"),
+        ({"webhook-signature": "v1,\udcff"}, "webhook-signature is not UTF-8"),
+        ({"webhook-id": "\udc80"}, "webhook-id is not UTF-8"),
+        ({"webhook-timestamp": "\udc80"}, "webhook-timestamp is not UTF-8"),
     ],
 )
 def test_refuses_everything_else(changes: dict[str, str], why: str) -> None:
@@ -156,7 +159,62 @@ async def test_plays_a_bad_receiver() -> None:
     assert lines[1].endswith("[verified, attempt 2, answered 500]")
     assert "refused with 401: webhook-timestamp is " in lines[2]
     assert lines[3] == "refused with 400: signed, and not UTF-8"
-    assert lines[4] == "signed, and no event\ufffd  [verified, attempt 3, answered 500]"
+    assert lines[4] == "signed, and no event\ufffd  [verified, attempt 3, answered 500; not an event of Mainstem]"
+
+
+async def raw(url: str, body: bytes, **headers: bytes) -> bytes:
+    """The status line of the answer to a request whose headers are any bytes: clients refuse to send such."""
+    host, port = url.split("/")[2].split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    lines = [b"POST /hooks HTTP/1.1", b"Host: x", b"Connection: close", b"Content-Length: %d" % len(body)]
+    lines += [name.replace("_", "-").encode() + b": " + value for name, value in headers.items()]
+    writer.write(b"\r\n".join(lines) + b"\r\n\r\n" + body)
+    async with asyncio.timeout(30):
+        answer = await reader.readline()
+    writer.close()
+    return answer
+
+
+async def rest(process: asyncio.subprocess.Process) -> list[str]:
+    """Ends it; the lines that it has said since, none of them on stderr."""
+    process.send_signal(signal.SIGINT)
+    out, error = await asyncio.wait_for(process.communicate(), 30)
+    assert error == b""
+    return out.decode().strip().splitlines()
+
+
+async def test_bytes_that_are_no_text_are_not_verified() -> None:
+    """A header may hold any byte, and nobody has signed: 401 as for every other forgery, and no traceback."""
+    async with listening("--secret", SECRET) as (process, url, _):
+        now = str(int(datetime.now(UTC).timestamp())).encode()
+        good = {"webhook_id": b"e1", "webhook_timestamp": now, "webhook_signature": b"v1,AAAA"}
+        for name in good:
+            answer = await raw(url, b"{}", **{**good, name: b"v1,\xff"})
+            assert answer.startswith(b"HTTP/1.1 401 "), (name, answer)
+        assert await rest(process) == [f"refused with 401: {name.replace('_', '-')} is not UTF-8" for name in good]
+
+
+NO_EVENTS = [
+    b"[" * 5000,
+    b'{"a":' * 5000,
+    b'{"type":"source.gap","id":"e","source":"/m","time":"t","sequence":1e400,"data":{}}',
+    b'{"type":"source.gap","id":"e","source":"/m","time":"t","sequence":"1","data":[]}',
+    b'{"type":"task.started","id":"e","source":"/m","time":"t","sequence":"1","data":{"task":{"key":"k","id":"i",'
+    b'"source":"s","adapter":"a","status":[]}}}',
+    b'{"type":"task.started","id":"e","source":"/m","time":"t","sequence":"1","data":{"task":{"key":"k","id":"i",'
+    b'"source":"s","adapter":"a","status":"running","progress":1' + b"0" * 400 + b"}}}",
+    b'{"type":"\\ud800\\u001b[2J","id":"e","source":"/m","time":"t","sequence":"1","data":{"source":"\\udc00"}}',
+]
+
+
+async def test_whatever_is_signed_is_shown() -> None:
+    """Who has the secret can sign anything: it is verified and answered as asked, and called what it is."""
+    async with listening("--secret", SECRET, "--no-color") as (process, url, _):
+        for body in NO_EVENTS:
+            assert await post(url, body) == 204
+        told = await rest(process)
+    assert "\x1b" not in "".join(told)
+    assert [line.endswith("; not an event of Mainstem]") for line in told] == [True] * (len(NO_EVENTS) - 1) + [False]
 
 
 async def test_json_is_for_the_next_program() -> None:

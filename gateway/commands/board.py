@@ -93,7 +93,7 @@ class Board:
     def line(self, event: Event, width: int | None = None) -> str:
         """One line about an event; `width` None: as long as it is."""
         word = event.type.partition(".")[2]
-        parts = [_clock(event), f"{_SIGNS.get(word, ' ')} {event.type:<20}"]
+        parts = [_clock(event), f"{_SIGNS.get(word, ' ')} {text.plain(event.type):<20}"]
         if event.task is None:
             data = event.data
             parts += [text.plain(data.get("source") or event.subject or ""), text.plain(data.get("endpoint") or "")]

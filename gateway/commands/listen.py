@@ -144,9 +144,10 @@ class _Show:
             sys.stdout.flush()
             return
         try:
-            self.words(f"{self.board.line(events.parse(body))}  [{words}]")
-        except ValueError:
-            self.words(f"{text.cut(body, 200)}  [{words}]")  # signed, and no event of this gateway
+            line = self.board.line(events.parse(body))
+        except (ValueError, TypeError, AttributeError, OverflowError):  # whoever has the secret can sign anything
+            line, words = text.cut(body, 200), f"{words}; not an event of Mainstem"
+        self.words(f"{line}  [{words}]")
 
 
 class Receiver:

@@ -10,6 +10,8 @@ from gateway.webhooks import signing
 #: Seconds by which a timestamp may differ from now (Standard Webhooks, "Verifying webhook authenticity").
 TOLERANCE = 300
 
+_HEADERS = ("webhook-id", "webhook-timestamp", "webhook-signature")
+
 
 class Unverified(Exception):
     """It is not from who holds the secret, or not from now. The message says why."""
@@ -20,7 +22,7 @@ def verify(key: signing.Key, headers: Mapping[str, str], body: bytes, now: float
 
     Args:
         key: the decoded secret.
-        headers: of the request, by lower-case name.
+        headers: of the request, by lower-case name; bytes that are not UTF-8 are surrogates in them (PEP 383).
         body: as it came.
         now: seconds since 1970, UTC.
         tolerance: seconds by which the timestamp may differ from now.
@@ -28,9 +30,12 @@ def verify(key: signing.Key, headers: Mapping[str, str], body: bytes, now: float
     Raises:
         Unverified: a header is missing or not what it should be, the timestamp is too far away, no signature fits.
     """
-    missing = [name for name in ("webhook-id", "webhook-timestamp", "webhook-signature") if not headers.get(name)]
+    missing = [name for name in _HEADERS if not headers.get(name)]
     if missing:
         raise Unverified(f"no header {', '.join(missing)}")
+    broken = [name for name in _HEADERS if any("\ud800" <= char <= "\udfff" for char in headers[name])]
+    if broken:
+        raise Unverified(f"{', '.join(broken)} is not UTF-8")
     stamp = headers["webhook-timestamp"]
     if not (stamp.isascii() and stamp.isdigit() and len(stamp) <= 12):
         raise Unverified("webhook-timestamp is not a number of seconds")

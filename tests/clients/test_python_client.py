@@ -410,8 +410,12 @@ def test_positions_that_are_none(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["{}", "[]", "3", "null", '{"type": 1, "data": {}}', "{", '{"type": "task.x", "data": []}']
-)
+    "text",
+    [
+        "{}", "[]", "3", "null", '{"type": 1, "data": {}}', "{", '{"type": "task.x", "data": []}', "[" * 5000,
+        '{"type": "x", "id": "", "source": "", "time": "", "sequence": 1e400, "data": {}}',
+    ],
+)  # fmt: skip
 def test_what_is_no_event(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  # json's own words where it is no JSON
         events.parse(text)

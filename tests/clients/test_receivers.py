@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -75,8 +76,9 @@ async def test_receives_what_is_signed(tmp_path: Path, made: Callable[[Path], li
             await upstream.wait_connection()
             task = upstream.create_task(status="RUNNING", progress=5)
             assert await line() == f"task.started {task.uuid}"
-        forged = {"webhook-id": "e", "webhook-timestamp": "1", "webhook-signature": "v1,AAAA"}
+        forged = {"webhook-id": "e", "webhook-timestamp": str(int(time.time())), "webhook-signature": "v1,AAAA"}
+        spoilt = [{**forged, "webhook-signature": each} for each in ("v1,A", "v1", "v1,a,b", "v1,é", "é")]
         async with aiohttp.ClientSession() as session:
-            for headers in ({}, forged):
+            for headers in ({}, forged, {**forged, "webhook-timestamp": "1"}, {**forged, "webhook-id": "é"}, *spoilt):
                 async with session.post(url, data=b'{"id": "e", "type": "task.x"}', headers=headers) as answer:
-                    assert answer.status == 401
+                    assert answer.status == 401, headers

@@ -18,7 +18,7 @@ class Receiver(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))  # the bytes as they came: they are what is signed
         try:
             event = webhook.verify(body, {name.lower(): value for name, value in self.headers.items()})
-        except WebhookVerificationError:
+        except (WebhookVerificationError, ValueError):  # ValueError: a signature that is no base64, for one
             self.answer(401)
             return
         self.answer(204)  # within 15 s; what takes longer belongs in a queue

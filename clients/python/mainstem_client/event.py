@@ -91,8 +91,8 @@ def parse(text: str) -> Event:
     Raises:
         ValueError: it is not an event.
     """
-    value = json.loads(text)
     try:
+        value = json.loads(text)
         data = value["data"]
         task = data.get("task") if value["type"].startswith("task.") else None
         return Event(
@@ -106,5 +106,5 @@ def parse(text: str) -> Event:
             task=None if task is None else Task(**{name: task[name] for name in _TASK_FIELDS if name in task}),
             text=text,
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"not an event of the gateway: {type(error).__name__}") from None
