@@ -114,15 +114,17 @@ def _endpoint_inputs() -> dict[str, Any]:
         "description": "Settings of a new endpoint.",
         "required": [name for name in whole["required"] if name != "secret"],
     }
+    headers = properties["headers"]  # a merge patch reaches into it
+    changes = {**headers, "additionalProperties": {"anyOf": [headers["additionalProperties"], {"type": "null"}]}}
     patch = {
         "type": "object",
-        "description": "Settings to change; null returns one to its default.",
+        "description": "Settings to change; null returns one to its default, and takes a header out.",
         "additionalProperties": False,
         "properties": {
             name: schema
             if name in whole["required"]
             else {"anyOf": [{key: value for key, value in schema.items() if key != "default"}, {"type": "null"}]}
-            for name, schema in properties.items()
+            for name, schema in (properties | {"headers": changes}).items()
             if name != "name"
         },
     }

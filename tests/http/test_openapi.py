@@ -101,6 +101,16 @@ def test_what_creates_an_endpoint_is_what_the_configuration_takes() -> None:
     assert not change.is_valid({"nmae": "x"})
 
 
+def test_a_change_may_take_a_header_out() -> None:
+    """null inside of `headers`, as a merge patch says it; a new endpoint has no header to take out."""
+    schemas = DOCUMENT["components"]["schemas"]
+    change, settings = validator(schemas["EndpointChange"]), validator(schemas["EndpointSettings"])
+    assert change.is_valid({"headers": {"A": "b", "C": None}})
+    assert change.is_valid({"headers": None})
+    assert not change.is_valid({"headers": {"A": 5}})
+    assert not settings.is_valid({"name": "a", "url": "https://example.com/", "headers": {"C": None}})
+
+
 # --- parameters -------------------------------------------------------------------------------------------------------
 
 QUERIES = {(route.method, route.path): route.query for route in routes(World().parts)}
