@@ -19,6 +19,8 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from schemas.name import RULE, Name
+
 UNSET = msgspec.UNSET
 UnsetType = msgspec.UnsetType
 
@@ -42,7 +44,7 @@ class SourceConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$", description="unique; part of task keys")]
+    name: Annotated[Name, Field(description=f"unique; part of task keys; {RULE}")]
     adapter: Annotated[str, Field(description="which upstream it is")]
     url: Annotated[str, Field(description="ws:// or wss:// base; documented paths are appended to it")]
     enabled: Annotated[bool, Field(description="false: it is not connected to")] = True

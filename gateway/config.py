@@ -39,6 +39,7 @@ from gateway.webhooks import doubts
 from gateway.webhooks.config import EndpointConfig
 from schemas.duration import Seconds
 from schemas.filter import Filter
+from schemas.name import RULE, Name
 
 Algorithm = Literal["HS256", "RS256", "ES256", "EdDSA"]
 
@@ -49,7 +50,6 @@ ASYMMETRIC: Final[tuple[Algorithm, ...]] = ("RS256", "ES256", "EdDSA")
 #: start: refusing them would lock out issuers that have one already.
 MIN_SECRET_BYTES: Final = 32
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -120,7 +120,7 @@ class StaticToken(Section):
 
     token: Annotated[SecretStr, Field(min_length=1, description="what the holder presents")]
     scope: Annotated[str, Field(description="space-separated")]
-    name: Annotated[Name | None, Field(description="shown in logs instead of the token")] = None
+    name: Annotated[Name | None, Field(description=f"shown in logs instead of the token; {RULE}")] = None
     sources: Annotated[tuple[str, ...], Field(description="the holder sees nothing outside of these")] = ()
     tasks: Annotated[tuple[str, ...], Field(description="task keys, <source name>/<task id>")] = ()
     kinds: Annotated[tuple[str, ...], Field(description="task kinds")] = ()

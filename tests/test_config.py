@@ -234,6 +234,24 @@ class TestProblems:
             "config.yaml:21: metrics: unknown key; known: auth, server, store, sources, webhooks, log",
         ]
 
+    @pytest.mark.parametrize("name", ["_a", ".a", "-a", "a b", "a/b", "é", "a\\n", "a" * 65])
+    def test_names(self, problems, name: str) -> None:
+        """The rule of a name is said in words, not as a pattern; those of endpoints may have dots, and one letter more."""
+        rule = "must begin with a letter or digit, then letters, digits, %s; at most %d characters"
+        assert problems(
+            f"""
+            auth: {{mode: jwt, secret: "{SECRET}", tokens: [{{token: t, scope: admin, name: "{name}"}}]}}
+            sources:
+              - {{name: "{name}", adapter: emit, url: "wss://emit.run", token: t, spaces: ["x"]}}
+            webhooks:
+              - {{name: "{name}", url: "https://h.example.com/", secret: "{WHSEC}"}}
+            """
+        ) == [
+            f"config.yaml:1: auth.tokens[0].name: {rule % ('_ -', 63)}",
+            f"config.yaml:3: sources[0].name: {rule % ('_ -', 63)}",
+            f"config.yaml:5: webhooks[0].name: {rule % ('_ . -', 64)}",
+        ]
+
     def test_message_names_the_file_as_given(self, tmp_path: Path) -> None:
         """As compilers do, so that editors find the place."""
         path = tmp_path / "m.yml"

@@ -23,6 +23,7 @@ from pydantic import (
 from gateway.webhooks import guard, schedule, signing
 from schemas.duration import SecondsOrZero
 from schemas.filter import FIELDS, Filter
+from schemas.name import ENDPOINT_RULE, EndpointName
 
 #: Headers that a delivery sets itself, that belong to one connection (RFC 9110, 7.6.1), or that would change how the
 #: request is read. User headers with these names are refused, as are the prefixes below.
@@ -49,7 +50,7 @@ class EndpointConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", description="unique; label of metrics")]
+    name: Annotated[EndpointName, Field(description=f"unique; label of metrics; {ENDPOINT_RULE}")]
     # before the URL, which is judged by them
     allow_private: bool = Field(default=False, description="may connect to addresses that are not public")
     allow_http: bool = Field(default=False, description="may use plain http:// to public addresses")

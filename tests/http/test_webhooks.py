@@ -201,6 +201,13 @@ class TestEndpoints:
             assert "canary" not in json.dumps(problem)
         assert world.webhooks.views == before
 
+    async def test_the_rule_of_names_is_said_in_words(self, client: TestClient) -> None:
+        """As `check` says it."""
+        async with client.post("/v1/webhooks", json={"name": "_a", "url": URL}, headers=HOOKS) as response:
+            problem = await problem_of(response, 400, "invalid_body")
+        rule = "must begin with a letter or digit, then letters, digits, _ . -; at most 64 characters"
+        assert problem["errors"] == [{"field": "name", "detail": rule}]
+
     async def test_a_patch_changes_what_it_names(self, client: TestClient, world: World) -> None:
         """The rest stays; null goes back to the default; a mask is not taken for a value."""
         patch = {"timeout": 3, "type": None}

@@ -139,6 +139,11 @@ def test_bounds(more: dict[str, Any]) -> None:
         build(**more)
 
 
+@pytest.mark.parametrize("name", ["a", "7", "a.b-c_d", "A" * 64])
+def test_good_names(name: str) -> None:
+    assert build(name=name).name == name
+
+
 def test_no_secret_shows() -> None:
     """Neither the configuration's text nor an error about it contains a secret, a header's value or the URL's query."""
     made = build(headers={"Authorization": "Bearer t0ken"})

@@ -137,7 +137,7 @@ function Fields({ endpoint, wrong }) {
   const field = (name, label, rest) => html`<${Field} name=${name} label=${label} value=${said[name]} placeholder=${DEFAULTS[name]} wrong=${wrong[name]} ...${rest} />`;
   const tick = (name, label) => html`<label class="tick"><input type="checkbox" name=${name} defaultChecked=${said[name]} /> <span>${label} <code>${name}</code></span></label>`;
   return html`<div class="fields">
-    ${fresh && field("name", "Name", { hint: "Letters, digits, _ . and -; it cannot be changed later." })}
+    ${fresh && field("name", "Name", { hint: "A letter or digit, then letters, digits, _ . and -; at most 64. It cannot be changed later." })}
     ${field("url", "URL", { class: fresh ? "" : "all", hint: "Where events are posted to: https, or http as allowed below.", inputmode: "url" })}
     <div class="ticks all">
       ${tick("enabled", "Events are sent to it")}
