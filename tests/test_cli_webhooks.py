@@ -193,12 +193,15 @@ class TestEndpoints:
             (["--settings-file", "nope.json"], "'nope.json': No such file or directory"),
             (["--settings-file", "list.json"], "list.json: must hold a JSON object"),
             (["--settings-file", "bad.json"], "bad.json: must hold a JSON object"),
+            (["--settings-file", "twice.json"], "twice.json: must hold a JSON object, with no name twice"),
+            (["timeout=5", "timeout=6"], "timeout: is given twice"),
         ],
     )
     def test_settings_that_cannot_be_read(self, hooks, tmp_path: Path, arguments: list[str], message: str) -> None:
         """Usage, exit code 2."""
         (tmp_path / "list.json").write_text("[1]")
         (tmp_path / "bad.json").write_text("{")
+        (tmp_path / "twice.json").write_text('{"timeout": 5, "timeout": 6}')
         assert message in usage(hooks("create", "fresh", "https://example.com/h", *arguments))
         assert message in usage(hooks("change", "billing", *arguments))
 
@@ -206,7 +209,13 @@ class TestEndpoints:
         """Each field that no gateway takes, exit code 2, before one is asked; no value is repeated. What only the gateway can
         tell, it tells: exit code 1."""
         said = usage(hooks("create", "a b", "ftp://canary", "timeout=0", "tpye=x", "retry_schedule=1,b"))
-        for name in ("name: ", "url: ", "timeout: ", "tpye: unknown key; did you mean 'type'?", "retry_schedule[1]: "):
+        for name in (
+            "name: must begin with a letter or digit, then letters, ",
+            "url: ",
+            "timeout: ",
+            "tpye: unknown key; did you mean 'type'?",
+            "retry_schedule[1]: ",
+        ):
             assert name in said
         assert "canary" not in said
         said = usage(hooks("create", "fresh", "https://example.com/h", "status=suceeded", "type=tsk.*", "task=t1"))
@@ -238,6 +247,14 @@ class TestEndpoints:
         assert json.loads(hooks("change", "billing", "timeout=4", "--json").stdout)["timeout"] == 4
         assert usage(hooks("change", "billing")) == "say what to change: SETTING=VALUE"
 
+    def test_a_name_stays_and_is_said_once(self, hooks, world: World) -> None:
+        """Exit code 2, before a gateway is asked; as a setting, a name or a URL beside the arguments would be lost."""
+        assert usage(hooks("change", "billing", "name=other")) == "name: cannot be changed"
+        for setting in ("name=other", "url=https://elsewhere.example.com/"):
+            said = usage(hooks("create", "fresh", "https://example.com/h", setting))
+            assert said == f"{setting.partition('=')[0]}: is given twice"
+        assert world.webhooks.calls == []
+
     def test_enable_and_disable(self, hooks, world: World) -> None:
         """One sentence each."""
         assert outcome(hooks("disable", "billing")) == (0, "billing is disabled.\n", "")
@@ -258,7 +275,22 @@ class TestEndpoints:
         assert world.webhooks.calls == [("rotate", "billing", 7200.0, "hooks")]
         result = hooks("rotate-secret", "billing", "--overlap", "0", "--json")
         assert json.loads(result.stdout) == {"secret": GENERATED}
-        assert "is not a length of time" in usage(hooks("rotate-secret", "billing", "--overlap", "soon"))
+
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (["--overlap", "soon"], "'--overlap': is not a length of time: "),
+            (["--overlap", "8d"], "'--overlap': must be at most 7d"),
+            (["--secret-file", "secret"], "--secret-file: a secret starts with whsec_ or whsk_"),
+        ],
+    )
+    def test_rotations_that_no_gateway_makes(
+        self, hooks, world: World, tmp_path: Path, arguments: list[str], said: str
+    ) -> None:
+        """Exit code 2, before one is asked, and the secret is not repeated."""
+        (tmp_path / "secret").write_text("canary")
+        assert said in usage(hooks("rotate-secret", "billing", *arguments))
+        assert world.webhooks.calls == []
 
 
 class TestQuestions:
@@ -331,9 +363,12 @@ class TestTest:
         result = hooks("test", "billing", "--json")
         assert (result.exit_code, json.loads(result.stdout)["state"]) == (0, "delivered")
 
-    def test_not_sent_in_time(self, hooks, world: World) -> None:
-        """It waits no longer than it was told to."""
-        said = "mainstem: billing.7 was not sent within 0.05 s; see what holds it back with: mainstem webhooks show billing\n"
+    def test_no_outcome_in_time(self, hooks, world: World) -> None:
+        """It waits no longer than it was told to, and does not claim that nothing was sent: a receiver may hold the request."""
+        said = (
+            "mainstem: billing.7 has no outcome after 0.05 s: it waits for the receiver's answer, or for its turn; "
+            "see mainstem webhooks show billing\n"
+        )
         assert outcome(hooks("test", "billing", "--wait", "0.05")) == (1, "", said)
 
 
@@ -394,6 +429,25 @@ class TestDeliveries:
     def test_replay_needs_one_beginning(self, hooks, arguments: list[str]) -> None:
         """Exit code 2."""
         assert usage(hooks("replay", "billing", *arguments)) == "exactly one of --after and --since is needed"
+
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (["--since", "yesterday"], "'--since': how long ago, as in 24h, or a time, as in 2026-01-31T12:00:00Z"),
+            (["--since", "2026-02-30T12:00:00Z"], "'--since': how long ago, as in 24h, or a time, as in "),
+            (["--after", "x"], "'--after': not a position: expected <sequence> or <epoch>:<sequence>"),
+        ],
+    )
+    def test_beginnings_that_are_none(self, hooks, world: World, arguments: list[str], said: str) -> None:
+        """Exit code 2, before anybody is asked anything."""
+        assert said in usage(hooks("replay", "billing", *arguments))
+        assert world.webhooks.calls == []
+
+    @pytest.mark.parametrize("since", ["2026-01-31T12:00:00Z", "24h"])
+    def test_replay_since(self, hooks, world: World, since: str) -> None:
+        """A time, or how long ago."""
+        assert hooks("replay", "billing", "--since", since, "--yes").exit_code == 0
+        assert [call[0] for call in world.webhooks.calls] == ["replay"]
 
 
 class TestFailures:
@@ -488,6 +542,67 @@ class TestFailures:
         said = f"mainstem: {url} answered HTTP {status}, but not as Mainstem does\n"
         assert outcome(run("list", MAINSTEM_URL=url, MAINSTEM_TOKEN=TOKEN)) == (1, "", said)
         assert followed == []
+
+    @pytest.mark.parametrize(
+        "body",
+        ["", "null", "[]", "5", "{}", '{"items": 5}', '{"items": [5]}', '{"items": [{"name": "x"}]}', "[" * 5000],
+    )
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ["list"], ["list", "--json"], ["show", "a"], ["create", "a", "https://example.com/"], ["change", "a", "timeout=5"],
+            ["enable", "a"], ["disable", "a"], ["test", "a"], ["deliveries", "a"], ["deliveries", "a", "--json"],
+            ["retry", "a.1"], ["retry", "--all", "a", "--yes"], ["replay", "a", "--after", "1", "--yes"],
+            ["rotate-secret", "a"],
+        ],
+        ids=" ".join,
+    )  # fmt: skip
+    def test_json_of_something_else(self, run, other: Callable[[str], str], arguments: list[str], body: str) -> None:
+        """A server that answers 200 with JSON, and is no gateway: one line, and nothing is claimed to have been done."""
+        url = other(body)
+        said = f"mainstem: {url} answered HTTP 200, but not as Mainstem does\n"
+        assert outcome(run(*arguments, MAINSTEM_URL=url)) == (1, "", said)
+
+    @pytest.mark.parametrize("body", ["[]", "{}", "gone"])
+    def test_nothing_of_something_else(self, run, other: Callable[[str], str], body: str) -> None:
+        """A gateway answers the removal of an endpoint with nothing at all."""
+        url = other(body)
+        said = f"mainstem: {url} answered HTTP 200, but not as Mainstem does\n"
+        assert outcome(run("delete", "a", "--yes", MAINSTEM_URL=url)) == (1, "", said)
+
+    @pytest.fixture
+    def other(self, serve: Callable[[web.Application], Served]) -> Callable[[str], str]:
+        """Serves one body wherever it is asked; its URL."""
+
+        def other(body: str) -> str:
+            async def answer(request: web.Request) -> web.Response:
+                return web.Response(text=body, content_type="application/json")
+
+            app = web.Application()
+            app.router.add_route("*", "/{path:.*}", answer)
+            return serve(app).url
+
+        return other
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            "[]", '{"items": 5}', '{"items": [5]}', '{"items": [{"sequence": "x", "time": "x", "data": {}}]}',
+            '{"items": [{"sequence": "1", "time": "2026-02-30T00:00:00Z", "data": {}}]}',
+        ],
+    )  # fmt: skip
+    def test_a_log_of_something_else(self, run, other: Callable[[str], str], body: str) -> None:
+        """`tail --since` asks for the log before it opens the stream."""
+        url = other(body)
+        result = CliRunner().invoke(cli.main, ["tail", "--since", "1h", "--url", url], catch_exceptions=False)
+        assert outcome(result) == (1, "", f"mainstem: {url} answered HTTP 200, but not as Mainstem does\n")
+
+    def test_health_of_something_else(self, run, other: Callable[[str], str]) -> None:
+        """One line as well."""
+        for body in ("[]", "null", '{"status": "ok", "checks": 5}', "[" * 5000):
+            url = other(body)
+            result = CliRunner().invoke(cli.main, ["health", "--url", url], catch_exceptions=False)
+            assert outcome(result) == (1, "", f"mainstem: what answers at {url}/readyz is no gateway: HTTP 200\n")
 
     def test_what_a_gateway_says_is_made_harmless(self, run, serve) -> None:
         """Escape sequences do not reach the terminal."""

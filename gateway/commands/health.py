@@ -53,6 +53,6 @@ def _ask(url: str, timeout: float) -> tuple[int | None, str]:
         wrong = [name for name, check in page.get("checks", {}).items() if not check["ok"]]
         words += [f"wrong: {', '.join(wrong)}"] if wrong else []
         words += [f"{source['name']} is {source['state']}" for source in page.get("sources", ())]
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise MainstemError(f"what answers at {url} is no gateway: HTTP {status}") from None
     return status, plain("; ".join(words))

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import quote, urlencode, urlsplit
 
 import click
@@ -32,6 +32,7 @@ TIMEOUT = 40.0
 #: Seconds for which a minted token is good; who needs one for longer makes another.
 _TTL = 300.0
 _VARIABLE = "MAINSTEM_TOKEN"
+_Answer = TypeVar("_Answer")
 _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 
 
@@ -87,15 +88,28 @@ class Remote:
         return {"Authorization": f"Bearer {self.credential.bring()}"} if self.credential else {}
 
     def ask(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, query: Mapping[str, str] | None = None
-    ) -> Any:
+        self,
+        method: str,
+        path: str,
+        shape: type[_Answer],
+        body: Mapping[str, Any] | None = None,
+        query: Mapping[str, str] | None = None,
+    ) -> _Answer:
         """`asked`, where no event loop runs."""
-        return asyncio.run(self.asked(method, path, body, query))
+        return asyncio.run(self.asked(method, path, shape, body, query))
 
     async def asked(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, query: Mapping[str, str] | None = None
-    ) -> Any:
+        self,
+        method: str,
+        path: str,
+        shape: type[_Answer],
+        body: Mapping[str, Any] | None = None,
+        query: Mapping[str, str] | None = None,
+    ) -> _Answer:
         """The JSON that a request is answered with; None where the answer has no body.
+
+        Args:
+            shape: what it has to be, of `answers`; members that are not in it are left as they are.
 
         Raises:
             Failed: there is no good answer.
@@ -110,7 +124,7 @@ class Remote:
                 aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as session,
                 session.request(method, url, json=body, headers=self.headers, allow_redirects=False) as answer,
             ):
-                return self._read(answer.status, await answer.read())
+                return self._read(answer.status, await answer.read(), shape)
         except TimeoutError:
             raise Failed(f"{self.where} gave no answer in {TIMEOUT:.0f} s; it may have done what was asked") from None
         except aiohttp.ClientSSLError:
@@ -122,18 +136,24 @@ class Remote:
         except aiohttp.ClientError as error:
             raise Failed(f"{self.where} did not answer as HTTP asks for: {type(error).__name__}") from None
 
-    def _read(self, status: int, body: bytes) -> Any:
+    def _read(self, status: int, body: bytes, shape: type[_Answer]) -> _Answer:
         import msgspec
 
+        value: Any = None
         try:
             value = msgspec.json.decode(body) if body else None
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            value = ...
-        if 200 <= status < 300 and value is not ...:
-            return value
+            if 200 <= status < 300:
+                msgspec.convert(value, shape)
+                return cast("_Answer", value)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            raise self.foreign(status) from None
         if isinstance(value, dict) and isinstance(value.get("detail"), str):
             raise Failed(self.refusal(status, value["detail"]), status)
-        raise Failed(f"{self.where} answered HTTP {status}, but not as Mainstem does", status)
+        raise self.foreign(status)
+
+    def foreign(self, status: int) -> Failed:
+        """What to raise where something else answers: a proxy, or another server at the same address."""
+        return Failed(f"{self.where} answered HTTP {status}, but not as Mainstem does", status)
 
     def refusal(self, code: int | str, detail: str) -> str:
         """What to say where the gateway says no.

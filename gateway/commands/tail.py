@@ -259,15 +259,20 @@ async def _position(gateway: Remote, since: float) -> str | None:
 
 async def _next(gateway: Remote, after: int | None) -> tuple[int, float] | None:
     """Sequence and time of the first event after a position; None beyond the end of the log."""
+    from gateway.commands import answers
     from schemas import rfc3339
 
     query = {"limit": "1"} | ({} if after is None else {"after": str(after)})
     try:
-        items = (await gateway.asked("GET", "/v1/events", query=query))["items"]
+        items = (await gateway.asked("GET", "/v1/events", answers.Events, query=query))["items"]
     except Failed as error:
         if error.status == 410:
             return None
         raise
     if not items:
         return None
-    return int(items[0]["sequence"]), rfc3339.parse(items[0]["data"].get("received_at") or items[0]["time"])
+    event = items[0]
+    try:
+        return int(event["sequence"]), rfc3339.parse(event["data"].get("received_at") or event["time"])
+    except ValueError:
+        raise gateway.foreign(200) from None
