@@ -147,7 +147,7 @@ class RotateRequest(Model):
     """Which secret comes next, and for how long the old one signs as well."""
 
     secret: str | None = Field(default=None, description="whsec_ and 24 to 64 bytes in base64; generated where absent")
-    overlap: Annotated[float, Field(ge=0)] = Field(default=86400, description="seconds in which both sign")
+    overlap: Annotated[float, Field(ge=0, le=604800)] = Field(default=86400, description="seconds in which both sign")
 
 
 class ReplayRequest(Model):

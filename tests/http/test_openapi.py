@@ -17,6 +17,7 @@ from gateway.http.app import routes
 from gateway.http.operations import OPERATIONS
 from gateway.stream.query import PARAMETERS
 from gateway.webhooks.config import EndpointConfig
+from gateway.webhooks.manager import LONGEST_OVERLAP
 from tests.http.checks import bearer, fields, problem_of
 from tests.http.fakes import World, row, source_event, task_event
 
@@ -109,6 +110,12 @@ def test_a_change_may_take_a_header_out() -> None:
     assert change.is_valid({"headers": None})
     assert not change.is_valid({"headers": {"A": 5}})
     assert not settings.is_valid({"name": "a", "url": "https://example.com/", "headers": {"C": None}})
+
+
+def test_an_overlap_has_the_bounds_that_the_gateway_holds_it_to() -> None:
+    rotation = validator(DOCUMENT["components"]["schemas"]["RotateRequest"])
+    assert rotation.is_valid({"overlap": LONGEST_OVERLAP})
+    assert not rotation.is_valid({"overlap": LONGEST_OVERLAP + 1})
 
 
 # --- parameters -------------------------------------------------------------------------------------------------------
