@@ -48,8 +48,9 @@ class Problem:
 
 
 def dotted(key: Key) -> str:
-    """A key path as it is written in messages: `sources[1].watch`."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in key).removeprefix(".")
+    """A key path as it is written in messages, on one line: `sources[1].watch`."""
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in key).removeprefix(".")
+    return path if path.isprintable() else path.encode("unicode_escape").decode()
 
 
 class Unreadable(Exception):

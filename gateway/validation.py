@@ -50,6 +50,11 @@ def suggest(word: str, known: Sequence[str]) -> str:
     return f"; known: {', '.join(known)}" if known else ""
 
 
+def not_text(value: object) -> str:
+    """What is said of a value that should be text."""
+    return "must be text; put it in quotes" if isinstance(value, (int, float)) else "must be text"
+
+
 def translate(
     errors: Iterable[ErrorDetails], data: Mapping[str, Any], model: type[BaseModel], choose: Chooser
 ) -> dict[Key, str]:
@@ -92,7 +97,7 @@ def _wording(error: ErrorDetails) -> str:
     if kind in _WORDS:
         return _WORDS[kind]
     if kind == "string_type":
-        return "must be text; put it in quotes" if isinstance(error["input"], (int, float)) else "must be text"
+        return not_text(error["input"])
     if kind in ("string_too_short", "too_short") and error["ctx"]["min_length"] == 1:
         return "must not be empty"
     if kind == "too_long" and "max_length" in error["ctx"]:

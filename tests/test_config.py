@@ -252,6 +252,38 @@ class TestProblems:
             f"config.yaml:5: webhooks[0].name: {rule % ('_ . -', 64)}",
         ]
 
+    def test_each_bad_header_has_its_line(self, problems) -> None:
+        """Where twenty lines are headers, "something is wrong with headers" is no help. A name is told on one line."""
+        assert problems(
+            """
+            webhooks:
+              - name: w
+                url: https://h.example.com/
+                secret: whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw
+                headers:
+                  Fine: fine
+                  Webhook-Id: x
+                  Authorization: 7
+                  X-Two: "Bearer t0ken\\nX-Three: 3"
+                  fine: again
+                  "no\\nname": x
+              - name: v
+                url: https://h.example.com/
+                secret: whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw
+                headers: {Host: x, X-A: 5}
+            """
+        ) == [
+            "config.yaml:7: webhooks[0].headers.Webhook-Id: is reserved",
+            "config.yaml:8: webhooks[0].headers.Authorization: must be text; put it in quotes",
+            "config.yaml:9: webhooks[0].headers.X-Two: must be at most 4096 printable ASCII characters on one line, "
+            "without blanks around them",
+            "config.yaml:10: webhooks[0].headers.fine: is given twice",
+            "config.yaml:11: webhooks[0].headers.no\\nname: is no header name: these are 1 to 128 letters, digits and "
+            "!#$%&'*+-.^_`|~",
+            "config.yaml:15: webhooks[1].headers.Host: is reserved",
+            "config.yaml:15: webhooks[1].headers.X-A: must be text; put it in quotes",
+        ]
+
     def test_message_names_the_file_as_given(self, tmp_path: Path) -> None:
         """As compilers do, so that editors find the place."""
         path = tmp_path / "m.yml"

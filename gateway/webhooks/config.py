@@ -7,6 +7,7 @@ value: URLs and headers carry credentials.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 import yarl
@@ -20,18 +21,26 @@ from pydantic import (
     field_validator,
 )
 
+from gateway.document import Key
+from gateway.validation import not_text, reject
 from gateway.webhooks import guard, schedule, signing
 from schemas.duration import SecondsOrZero
 from schemas.filter import FIELDS, Filter
 from schemas.name import ENDPOINT_RULE, EndpointName
 
 #: Headers that a delivery sets itself, that belong to one connection (RFC 9110, 7.6.1), or that would change how the
-#: request is read. User headers with these names are refused, as are the prefixes below.
+#: request is read. User headers with these names are refused, as are the prefixes below. Svix's own libraries read `svix-`
+#: before `webhook-`, and verify what they find there.
 RESERVED_HEADERS = frozenset({
     "accept", "accept-encoding", "connection", "cookie2", "date", "expect", "host", "keep-alive", "te", "traceparent",
     "tracestate", "trailer", "transfer-encoding", "upgrade", "user-agent", "via",
 })  # fmt: skip
-RESERVED_HEADER_PREFIXES = ("webhook-", "ce-", "content-", "proxy-", "sec-")
+RESERVED_HEADER_PREFIXES = ("webhook-", "svix-", "ce-", "content-", "proxy-", "sec-")
+#: Behind CGI and what took after it (RFC 3875, 4.1.18), `-` and `_` are the same in a name; to some servers so is any other
+#: character that is no letter or digit.
+_LIKE_A_DASH = re.compile(r"[^a-z0-9]", re.ASCII)
+#: User headers of an endpoint.
+MOST_HEADERS = 32
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}", re.ASCII)  # RFC 9110, 5.6.2
 _VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?|", re.ASCII)
@@ -65,7 +74,7 @@ class EndpointConfig(BaseModel):
     kind: tuple[str, ...] = Field(default=(), description="task kinds")
     status: tuple[str, ...] = Field(default=(), description="canonical statuses")
     type: tuple[str, ...] = Field(default=(), description='event types, exact or a prefix ending in "*"')
-    headers: dict[str, SecretStr] = Field(default={}, max_length=32, description="sent with every delivery")
+    headers: dict[str, SecretStr] = Field(default={}, max_length=MOST_HEADERS, description="sent with every delivery")
     retry_schedule: tuple[Delay, ...] = Field(
         default=schedule.DEFAULT_DELAYS,
         max_length=MOST_DELAYS,
@@ -116,21 +125,14 @@ class EndpointConfig(BaseModel):
         signing.decode_secret(value.get_secret_value())
         return value
 
-    @field_validator("headers")
+    @field_validator("headers", mode="before")
     @classmethod
-    def _harmless(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
-        seen = set()
-        for name, secret in value.items():
-            lower, text = name.lower(), secret.get_secret_value()
-            if not _TOKEN.fullmatch(name):
-                raise ValueError("a header's name has a character that names cannot have")
-            if lower in RESERVED_HEADERS or lower.startswith(RESERVED_HEADER_PREFIXES):
-                raise ValueError(f"header {name} is reserved")
-            if lower in seen:
-                raise ValueError(f"header {name} is given twice")
-            if len(text) > 4096 or not _VALUE.fullmatch(text):
-                raise ValueError(f"header {name}: a value is at most 4096 printable ASCII characters on one line")
-            seen.add(lower)
+    def _harmless(cls, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            wrong: list[tuple[Key, str]] = list(_header_objections(value))
+            if len(value) > MOST_HEADERS:
+                wrong.append(((), f"must have at most {MOST_HEADERS} items"))
+            reject(cls.__name__, wrong)
         return value
 
     @field_validator("url")
@@ -159,6 +161,26 @@ class EndpointConfig(BaseModel):
     def keys(self) -> tuple[signing.Key, ...]:
         """The signing keys, the current one first."""
         return (signing.decode_secret(self.secret.get_secret_value()),)
+
+
+def _header_objections(headers: Mapping[Any, Any]) -> Iterator[tuple[Key, str]]:
+    """Each header that cannot be sent, by its name, and why."""
+    seen = set()
+    for name, value in headers.items():
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        lower = str(name).lower()
+        alike = _LIKE_A_DASH.sub("-", lower)
+        if not _TOKEN.fullmatch(str(name)):
+            yield (name,), "is no header name: these are 1 to 128 letters, digits and !#$%&'*+-.^_`|~"
+        elif alike in RESERVED_HEADERS or alike.startswith(RESERVED_HEADER_PREFIXES):
+            yield (name,), "is reserved"
+        elif lower in seen:
+            yield (name,), "is given twice"
+        elif not isinstance(text, str):
+            yield (name,), not_text(text)
+        elif len(text) > 4096 or not _VALUE.fullmatch(text):
+            yield (name,), "must be at most 4096 printable ASCII characters on one line, without blanks around them"
+        seen.add(lower)
 
 
 def _url_objection(url: str, *, allow_private: bool, allow_http: bool) -> str | None:

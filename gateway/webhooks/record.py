@@ -169,7 +169,7 @@ def respelled(patch: Mapping[str, Any], *known: Mapping[str, Any]) -> dict[str, 
     for name, value in headers.items():
         spelled = spelling.setdefault(name.lower(), name)
         if spelled in found:
-            raise Invalid({"headers": f"header {name} is given twice"})
+            raise Invalid({document.dotted(("headers", name)): "is given twice"})
         found[spelled] = value
     return {**patch, "headers": found}
 

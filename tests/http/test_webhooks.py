@@ -185,7 +185,7 @@ class TestEndpoints:
             ({"name": "n", "url": URL, "retry_schedule": [1, True]}, ["retry_schedule[1]"]),
             ({"name": "n", "url": URL, "secret": "whsec_canary"}, ["secret"]),
             ({"name": "n", "url": "http://127.0.0.1/canary"}, ["url"]),
-            ({"name": "n", "url": URL, "headers": {"Host": "canary"}}, ["headers"]),
+            ({"name": "n", "url": URL, "headers": {"Host": "canary", "X-A": 5, "X-B": "canary\n"}}, ["headers.Host", "headers.X-A", "headers.X-B"]),
             ({"name": "n", "url": URL, "headers": {"X-Key": MASK, "X-Other": "y"}}, ["headers.X-Key"]),
             ({"name": "n", "url": URL, "type": ["a*b-canary"]}, ["type"]),
             ({"name": "n", "url": URL, "type": ["a,canary"], "status": 5}, ["type", "status"]),

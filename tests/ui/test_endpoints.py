@@ -79,7 +79,7 @@ async def test_an_endpoint_from_its_making_to_its_end(tmp_path: Path) -> None:
         await _wrong(
             page, "Seconds to wait after each failed attempt", "Value 2 must be a valid number; value 3 must be"
         )
-        await _wrong(page, "Headers", "Header Host is reserved")
+        await _wrong(page, "Headers", "Host: is reserved")
         await expect(_dialog(page).get_by_label("URL", exact=True)).to_be_focused()
         await expect(_dialog(page).get_by_label("Name", exact=True)).to_have_value("audit")
         await visit.picture("endpoint-refused")

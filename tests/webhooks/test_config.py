@@ -18,6 +18,15 @@ def build(**more: Any) -> EndpointConfig:
     )
 
 
+def header_problems(headers: Any) -> dict[str, str]:
+    """Header → what is wrong with it, "" for all of them together."""
+    with pytest.raises(ValidationError) as caught:
+        build(headers=headers)
+    found = {error["loc"]: error["msg"] for error in caught.value.errors()}
+    assert {loc[0] for loc in found} == {"headers"}
+    return {"".join(map(str, loc[1:])): text for loc, text in found.items()}
+
+
 def test_defaults() -> None:
     """Name, URL and secret are enough; the rest is as the contract says."""
     made = build()
@@ -101,13 +110,46 @@ def test_http_to_a_name_is_for_private_addresses_only() -> None:
     [
         "webhook-id", "Webhook-Signature", "ce-id", "Host", "Content-Type", "content-length", "Connection", "Keep-Alive",
         "Transfer-Encoding", "TE", "Trailer", "Upgrade", "Proxy-Authorization", "traceparent", "tracestate", "User-Agent",
-        "Accept-Encoding", "Expect", "bad name", "bad:name", "", "x\r\ny", "\u00e9",
+        "Accept-Encoding", "Expect", "svix-id", "Svix-Signature", "Webhook_Id", "WEBHOOK_SIGNATURE", "Webhook.Timestamp",
+        "Content_Length", "User_Agent", "svix_id", "ce_id",
     ],
 )  # fmt: skip
 def test_reserved_headers(name: str) -> None:
-    """User headers can replace none of ours, nor change how the request is read."""
-    with pytest.raises(ValidationError):
-        build(headers={name: "x"})
+    """User headers can replace none of ours, nor change how the request is read; not even for a receiver behind CGI, who is
+    given `Webhook_Id` under the name of `webhook-id`, nor for one that looks for Svix's names first."""
+    assert header_problems({name: "x"}) == {name: "is reserved"}
+
+
+@pytest.mark.parametrize("name", ["bad name", "bad:name", "", "x\r\ny", "\u00e9", "x" * 129])
+def test_bad_header_names(name: str) -> None:
+    """A name cannot end the name."""
+    assert header_problems({name: "x"})[name].startswith("is no header name")
+
+
+def test_each_bad_header_is_named() -> None:
+    """One round of mending is enough: a problem with one header hides none of another, of whatever kind, nor their number."""
+    given = {
+        "Ok": "fine",
+        "Host": "x",
+        "X-A": 5,
+        "X-B": "a\nb",
+        "ok": "again",
+        "X-C": ["a"],
+        "a b": None,
+        "Webhook_Id": 7,
+    }
+    assert header_problems(given) == {
+        "Host": "is reserved",
+        "X-A": "must be text; put it in quotes",
+        "X-B": "must be at most 4096 printable ASCII characters on one line, without blanks around them",
+        "ok": "is given twice",
+        "X-C": "must be text",
+        "a b": "is no header name: these are 1 to 128 letters, digits and !#$%&'*+-.^_`|~",
+        "Webhook_Id": "is reserved",
+    }
+    many = {f"x-{number}": "x" for number in range(32)}
+    assert len(build(headers=many).headers) == 32
+    assert header_problems(many | {"te": "x"}) == {"te": "is reserved", "": "must have at most 32 items"}
 
 
 @pytest.mark.parametrize("value", ["a\r\nb", "a\nb", "a\0b", "\u00e9", " a", "a ", "x" * 4097])

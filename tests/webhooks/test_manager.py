@@ -187,7 +187,7 @@ async def test_headers_are_patched_whatever_their_case(house: House, origin: str
             assert {name: value.get_secret_value() for name, value in view.config.headers.items()} == there
         with pytest.raises(Invalid) as invalid:
             await manager.change("hook", {"headers": {"X-B": "b1b2", "x-b": None}}, "ops")
-        assert invalid.value.errors == {"headers": "header x-b is given twice"}
+        assert invalid.value.errors == {"headers.x-b": "is given twice"}
 
 
 async def test_what_changes_nothing_is_no_event(house: House) -> None:

@@ -114,3 +114,18 @@ def test_effective() -> None:
         record.effective(file, layered(file, {"timeout": -1}))
     with pytest.raises(ValueError, match="without a definition"):
         record.effective(None, Record())
+
+
+def test_each_bad_header_is_a_field() -> None:
+    """Whoever sends headers through the API is told of each one at its own field, as of any other setting."""
+    with pytest.raises(Invalid) as invalid:
+        record.validated(
+            record.settings_of(config())
+            | {"timeout": 0, "headers": {"Host": "x", "X-A": 5, "X-B": "a\nb", "X-C": "fine"}}
+        )
+    assert invalid.value.errors == {
+        "timeout": "must be greater than 0",
+        "headers.Host": "is reserved",
+        "headers.X-A": "must be text; put it in quotes",
+        "headers.X-B": "must be at most 4096 printable ASCII characters on one line, without blanks around them",
+    }
