@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from ipaddress import IPv6Address
 from typing import Annotated, Any, Literal
 
 import yarl
@@ -46,7 +47,13 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}", re.ASCII)  # RFC 9110,
 _VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?|", re.ASCII)
 #: Fields of a filter whose values cannot have a comma in them.
 _WITHOUT_COMMAS = ("source", "status", "type")
-_URL = re.compile(r"[\x21-\x7e]+", re.ASCII)
+#: Scheme, authority, what a request asks for, and a fragment (RFC 3986, appendix B); host and port of an authority.
+_URL = re.compile(r"(https?)://([^/?#]+)([^#]*)(#.*)?", re.ASCII | re.IGNORECASE | re.DOTALL)
+_AUTHORITY = re.compile(r"(\[.*]|[^:]*)(?::(.*))?", re.ASCII | re.DOTALL)
+#: What a URL is made of (RFC 3986, section 2). `[` and `]` belong to hosts alone, but queries with them are everywhere.
+_URL_TEXT = re.compile(r"(?:[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+", re.ASCII)
+_HOST_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?", re.ASCII)
+_PORT = re.compile(r"\d{0,8}", re.ASCII)
 
 #: Delays that a schedule may have.
 MOST_DELAYS = 32
@@ -153,6 +160,11 @@ class EndpointConfig(BaseModel):
         return Filter(**{name: getattr(self, name) for name in FIELDS})
 
     @property
+    def target(self) -> yarl.URL:
+        """The URL as requests are made to it."""
+        return _as_written(self.url)
+
+    @property
     def private_only(self) -> bool:
         """The URL is `http://` and that is allowed for addresses that are not public alone."""
         return self.url[:5].lower() == "http:" and not self.allow_http
@@ -185,23 +197,53 @@ def _header_objections(headers: Mapping[Any, Any]) -> Iterator[tuple[Key, str]]:
 
 def _url_objection(url: str, *, allow_private: bool, allow_http: bool) -> str | None:
     """Why deliveries cannot go to a URL, in words that repeat nothing of it."""
-    if not _URL.fullmatch(url):
-        return "only printable ASCII characters without spaces"
-    try:
-        parts = yarl.URL(url)
-        host, port = parts.raw_host, parts.port
-    except ValueError:
-        return "it cannot be read as a URL"
-    if parts.scheme not in ("http", "https") or not host:
+    parts = _URL.fullmatch(url)
+    if parts is None:
         return "must start with https:// (or http://) and a host"
-    if parts.raw_user is not None or parts.raw_password is not None:
+    scheme, authority, _, fragment = parts.groups()
+    if "@" in authority:
         return "user information does not belong in it; use headers"
-    if "#" in url:
+    if authority.startswith("[") and "%" in authority:
+        return "an IPv6 address with a zone cannot be sent to; use a name for it"
+    if not _URL_TEXT.fullmatch(url):
+        return "what is not a letter, a digit or one of -._~:/?#[]@!$&'()*+,;= has to be percent-encoded, as %20 or %25"
+    if fragment is not None:
         return "a fragment is never sent"
-    if not port:
-        return "the port is not a number from 1 to 65535"
-    if len(host) > 253 or any(not 0 < len(label) <= 63 for label in host.rstrip(".").split(".") if ":" not in host):
+    if why := _authority_objection(authority):
+        return why
+    host = _as_written(url).raw_host
+    assert host is not None
+    plain = scheme.lower() == "http" and not allow_http
+    refused = guard.host_objection(host, allow_private=allow_private, plain=plain)
+    return None if refused is None else f"the host is refused: {refused}"
+
+
+def _authority_objection(authority: str) -> str | None:
+    """Why an authority names no host and port. Stricter than its reader, who takes more and turns it into something else."""
+    parts = _AUTHORITY.fullmatch(authority)
+    assert parts is not None  # everything does
+    host, port = parts.groups()
+    if host.startswith("["):
+        try:
+            IPv6Address(host[1:-1])
+        except ValueError:
+            return "what is in brackets is not an IPv6 address"
+    elif not _HOST_NAME.fullmatch(host):
         return "the host is not a host name"
-    plain = parts.scheme == "http" and not allow_http
-    why = guard.host_objection(host, allow_private=allow_private, plain=plain)
-    return None if why is None else f"the host is refused: {why}"
+    if port and not (_PORT.fullmatch(port) and 1 <= int(port) <= 65535):
+        return "the port is not a number from 1 to 65535"
+    return None
+
+
+def _as_written(url: str) -> yarl.URL:
+    """A valid URL as a request is made to it: the host in its usual form, what is asked for to the byte.
+
+    Receivers sign their URLs and compare them as texts, so nothing may be quoted anew. The query is a part of the path here,
+    because yarl does not tell an empty one from none.
+    """
+    parts = _URL.fullmatch(url)
+    assert parts is not None
+    scheme, authority, target, _ = parts.groups()
+    origin = yarl.URL(f"{scheme}://{authority}")
+    path = target if target.startswith("/") else f"/{target}"
+    return yarl.URL.build(scheme=origin.scheme, authority=origin.raw_authority, path=path, encoded=True)

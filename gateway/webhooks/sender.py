@@ -18,7 +18,6 @@ from typing import Any, cast
 
 import aiohttp
 import msgspec
-import yarl
 from aiohttp.abc import AbstractResolver
 from aiohttp.client_proto import ResponseHandler
 
@@ -205,7 +204,7 @@ class Sender:
     """
 
     def __init__(self, config: EndpointConfig, clock: Clock, names: AbstractResolver | None = None) -> None:
-        self._url = yarl.URL(config.url)
+        self._url = config.target
         self._keys = config.keys
         self._timeout = config.timeout
         self._clock = clock

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from gateway.webhooks import guard
 from gateway.webhooks.config import EndpointConfig
 from schemas.filter import Filter
 from tests.webhooks.fakes import SECRET
@@ -96,6 +98,54 @@ def test_bad_urls(url: str) -> None:
 def test_good_urls(url: str, more: dict[str, Any]) -> None:
     """Plain HTTP needs one of the two permissions, a private address needs its own."""
     assert build(url=url, **more).url == url
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        # a character that a URL cannot have, or a % that means nothing, would have to be guessed at by somebody
+        *((f"https://example.com/{text}", "has to be percent-encoded") for text in (
+            "%", "%zz", "?a=b%", "%4", "a|b", "{id}", '"', "<>", "\\\\a", "a^b", "`", "\u00e4", "a b", "\x00", "\x7f",
+        )),
+        # hosts that one reader takes for another host than the next one
+        ("https://127.0.0.1%2e/", "the host is not a host name"), ("https://8.8.8.8%00.test/", "the host is not a host name"),
+        ("https://exa%6dple.com/", "the host is not a host name"), ("https://a,b/", "the host is not a host name"),
+        ("https://example.com../", "the host is not a host name"), ("https://.example.com/", "the host is not a host name"),
+        ("https://[::1/", "not an IPv6 address"), ("https://]/", "the host is not a host name"),
+        ("https://:443/", "the host is not a host name"),
+        ("https://[v1.a]/", "not an IPv6 address"), ("https://[8.8.8.8]/", "not an IPv6 address"),
+        ("https://[]/", "not an IPv6 address"), ("https://[::1]x/", "not an IPv6 address"),
+        ("https://[fe80::1%25lo]/", "with a zone"), ("https://[fe80::1%lo]/", "with a zone"),
+        ("https://[2606:4700:4700::1111%1]/", "with a zone"),
+        *((f"https://example.com:{port}/", "the port is not a number") for port in ("+80", "-1", "0", "65536", "8_0", "x")),
+        ("https://[::1]:+80/", "the port is not a number"), ("https://example.com:80:80/", "the port is not a number"),
+        *((f"https://{user}@example.com/", "user information") for user in ("", ":", "u", "u:p", "a@b")),
+        ("https://example.com/#", "a fragment is never sent"), ("https://example.com#f", "a fragment is never sent"),
+        ("https:/example.com/", "must start with"), ("//example.com/", "must start with"), (" https://a/", "must start with"),
+    ],
+)  # fmt: skip
+def test_what_is_no_url(url: str, why: str) -> None:
+    """A URL is sent as it is written, so it has to be one, and everybody has to read the same host in it."""
+    with pytest.raises(ValidationError, match=re.escape(why)) as caught:
+        build(url=url, allow_private=True)
+    assert caught.value.errors()[0]["loc"] == ("url",)
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "port"),
+    [
+        ("HTTPS://Example.COM/A", "example.com", 443), ("https://xn--exmple-cua.com:08443", "xn--exmple-cua.com", 8443),
+        ("https://example.com:/", "example.com", 443), ("http://a_b:80/", "a_b", 80), ("https://a.b.:1/", "a.b.", 1),
+        ("https://[2606:4700:4700:0:0:0:0:1111]:8443?x", "2606:4700:4700::1111", 8443),
+        ("http://[::ffff:10.0.0.1]/", "::ffff:a00:1", 80), ("http://10.0.0.1", "10.0.0.1", 80),
+    ],
+)  # fmt: skip
+def test_the_host_that_is_judged_is_dialled(monkeypatch: pytest.MonkeyPatch, url: str, host: str, port: int) -> None:
+    """However the URL spells it, the guard sees what the connection is made to."""
+    judged = []
+    monkeypatch.setattr(guard, "host_objection", lambda host, **_: judged.append(host))
+    target = build(url=url, allow_private=True).target
+    assert (judged, target.raw_host, target.port) == ([host], host, port)
 
 
 def test_http_to_a_name_is_for_private_addresses_only() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,7 +16,7 @@ from standardwebhooks import Webhook
 import gateway
 from gateway.clock import SystemClock
 from gateway.webhooks.sender import EXCERPT, Sender
-from tests.webhooks.fakes import SECRET, Receiver, config
+from tests.webhooks.fakes import SECRET, Receiver, config, raw_server
 
 BODY = b'{"specversion":"1.0","id":"e1"}'
 
@@ -42,6 +43,32 @@ async def test_request_as_promised() -> None:
     assert headers["x-team"] == "blue"
     assert headers["webhook-id"] == "e1"
     assert Webhook(SECRET).verify(body.decode(), headers)["id"] == "e1"
+
+
+@pytest.mark.parametrize(
+    ("written", "sent"),
+    [
+        ("", "/"), ("?a=1", "/?a=1"), *((same, same) for same in (
+            "/", "/?", "/hook?", "/?sig=abc%2Fdef%2B%3D%3D&redirect=https%3A%2F%2Fx.y%2Fz", "/%41%7E%2d%2D", "/~user", "/a%2fb",
+            "/a/../b/./c", "/a%2e%2e/b", "//a//b", "/a+b?c=+&d=%20&e=%2B", "/;p=1?x=;y&q=%26%3D%23", "/?a[]=1&b[0]=2",
+            "/?a??b=/c:@d!$'()*,", "/%C3%A4%ff%00%0d%0a", "/x:y@z", "/?&&=&", "/a%25zz",
+        )),
+    ],
+)  # fmt: skip
+async def test_the_url_is_sent_as_it_is_written(written: str, sent: str) -> None:
+    """Who signs URLs compares them to the byte: nothing is quoted, unquoted or left out on the way."""
+    heads = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    async with raw_server(talk) as url:
+        origin = url.rstrip("/")
+        async with sending(origin.replace("http:", "HTTP:") + written) as sender:
+            assert (await sender.send("e1", BODY)).status == 200
+    first, host, *_ = heads[0].decode().split("\r\n")
+    assert (first, host) == (f"POST {sent} HTTP/1.1", f"Host: {origin.removeprefix('http://')}")
 
 
 async def test_large_body_goes_through() -> None:
