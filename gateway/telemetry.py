@@ -143,6 +143,12 @@ def _pieces(text: str) -> Iterator[str]:
     return (text[at : at + MIN_SECRET] for at in range(len(text) - MIN_SECRET + 1))
 
 
+def any_form(secrets: Iterable[str]) -> re.Pattern[str]:
+    """A pattern of any of some secrets, in every form and of the length that is masked in logs."""
+    long = sorted({secret for secret in secrets if len(secret) >= MIN_SECRET}, key=len, reverse=True)
+    return re.compile("|".join(_any_form(secret).pattern for secret in long) or "(?!)")
+
+
 @functools.lru_cache(maxsize=256)
 def _any_form(secret: str) -> re.Pattern[str]:
     """A pattern of a secret as it is, percent-encoded (whichever characters a library chooses to), or escaped."""

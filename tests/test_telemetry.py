@@ -285,6 +285,12 @@ class TestScrubbing:
         assert lines()[0]["text"] == f"{MASK} {MASK}"
         assert telemetry.scrub("canary-1") == MASK
 
+    def test_a_pattern_of_some_secrets(self) -> None:
+        """For texts that are no logs: the longest wins, short ones are none, and of none nothing is found."""
+        found = telemetry.any_form(["canary-1", "canary-12", "abc"])
+        assert found.sub(MASK, "canary%2d12 canary-1 abc") == f"{MASK} {MASK} abc"
+        assert telemetry.any_form(["abc"]).sub(MASK, "abc") == "abc"
+
     def test_a_secret_costs_nothing_until_it_is_seen(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A thousand endpoints, each with a secret and a header, make neither a text nor the next secret more work."""
         looked_for: list[str] = []

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import re
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, cast
@@ -22,8 +23,9 @@ from aiohttp.abc import AbstractResolver
 from aiohttp.client_proto import ResponseHandler
 
 import gateway
+from gateway import telemetry
 from gateway.clock import Clock
-from gateway.webhooks import guard, schedule, signing
+from gateway.webhooks import guard, record, schedule, signing
 from gateway.webhooks.config import EndpointConfig
 
 CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
@@ -46,7 +48,7 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
         outcome: constant word for metrics: `delivered`, `http_3xx`, `timeout`, ...
         status: HTTP status; None where no answer came.
         error: why it failed, in words; None: it did not. Repeats nothing of the URL or the headers.
-        response: the beginning of the answer's body; None where there is none to show.
+        response: the beginning of the answer's body, secrets masked; None where there is none to show.
         retry_after: seconds that the receiver asked to wait.
         at: when the attempt began, seconds since 1970 (UTC).
         duration: seconds.
@@ -206,6 +208,7 @@ class Sender:
     def __init__(self, config: EndpointConfig, clock: Clock, names: AbstractResolver | None = None) -> None:
         self._url = config.target
         self._keys = config.keys
+        self._secrets = telemetry.any_form(_secrets(config))
         self._timeout = config.timeout
         self._clock = clock
         self._deadlines = _Deadlines(config.timeout)
@@ -256,12 +259,12 @@ class Sender:
         """
         at, began = self._clock.now(), self._clock.monotonic()
         response: aiohttp.ClientResponse | None = None
-        excerpt = bytearray()
+        content = bytearray()
         fault: tuple[str, str] | None = None
         try:
             with _Attempt(self._deadlines) as attempt:
                 response = await self._post(attempt, message_id, int(at), body, former)
-                await _read(response, excerpt)
+                await _read(response, content)
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
             fault = self._explain(error)
         finally:
@@ -279,7 +282,7 @@ class Sender:
             outcome="delivered" if good else f"http_{status // 100}xx",
             status=status,
             error=None if good else f"HTTP {status}",
-            response=_text(excerpt, response.headers.get("Content-Encoding")),
+            response=_text(content, response.headers.get("Content-Encoding"), self._secrets),
             retry_after=None if asked is None else schedule.parse_retry_after(asked, self._clock.now()),
             at=at,
             duration=duration,
@@ -347,13 +350,23 @@ async def _pieces(body: bytes) -> AsyncIterator[bytes]:
         yield body[start : start + _PIECE]
 
 
-async def _read(response: aiohttp.ClientResponse, excerpt: bytearray) -> None:
-    """Reads the body as it is on the wire, and fills the excerpt with its beginning."""
+async def _read(response: aiohttp.ClientResponse, body: bytearray) -> None:
+    """Reads the body as it is on the wire; of an answer there is never more than `LONGEST`."""
     while chunk := await response.content.readany():
-        excerpt += chunk[: EXCERPT - len(excerpt)]
+        body += chunk
 
 
-def _text(excerpt: bytearray, encoding: str | None) -> str | None:
+def _secrets(config: EndpointConfig) -> Iterator[str]:
+    """What of an endpoint's settings no answer may show; of `Authorization: Bearer x`, receivers often know the `x` alone."""
+    for secret in record.secrets_of(record.settings_of(config)):
+        yield secret
+        yield secret.partition(" ")[2]
+
+
+def _text(body: bytearray, encoding: str | None, secrets: re.Pattern[str]) -> str | None:
+    """The beginning of an answer's body. What a receiver echoes of the request's secrets is masked, before it is cut."""
     if encoding is not None and encoding.strip().lower() not in ("", "identity"):
         return None  # compressed although identity was asked for: nothing to show
-    return excerpt.decode("utf-8", "replace")
+    text, end = body.decode("utf-8", "replace"), len(body[:EXCERPT].decode("utf-8", "replace"))
+    end = next((found.end() for found in secrets.finditer(text) if found.start() < end < found.end()), end)
+    return secrets.sub(telemetry.MASK, text[:end])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from aiohttp import web
@@ -15,6 +17,7 @@ from standardwebhooks import Webhook
 
 import gateway
 from gateway.clock import SystemClock
+from gateway.telemetry import MASK
 from gateway.webhooks.sender import EXCERPT, Sender
 from tests.webhooks.fakes import SECRET, Receiver, config, raw_server
 
@@ -98,6 +101,40 @@ async def test_response_excerpt_is_capped() -> None:
     async with receiver.serve(), sending(receiver.url) as sender:
         answer = await sender.send("e1", BODY)
     assert answer.response == "\ufffd" + "a" * (EXCERPT - 1)
+
+
+async def test_what_a_receiver_echoes_shows_no_secret() -> None:
+    """Debugging pages print the request that they got. Who may read deliveries need not know what the endpoint sends along;
+    what is cut off at the end of the excerpt is no part of a secret either."""
+    token, key = "Bearer abc/d+f=0123456789", "k3y-0123456789"
+
+    def echo(request: web.Request, name: str) -> web.Response:
+        page = {
+            "all": json.dumps(dict(request.headers)),
+            "token": f"no such token: {token.removeprefix('Bearer ')}; see /login?t={quote(token, safe='')}",
+            "secret": f"expected {SECRET}, or {SECRET.removeprefix('whsec_')}",
+            "cut": "x" * (EXCERPT - 10) + token + "y" * 100,
+            "fits": "\u00e9" * (EXCERPT // 2) + token,
+            "many": (token + " ") * 500,
+        }[name]
+        return web.Response(status=500, text=page)
+
+    headers = {"Authorization": token, "X-Key": key, "X-Short": "abc", "X-Plain": "blue"}
+    async with Receiver(echo).serve() as receiver, sending(receiver.url, headers=headers) as sender:
+        said = {
+            name: (await sender.send(name, BODY)).response or ""
+            for name in ("all", "token", "secret", "cut", "fits", "many")
+        }
+    echoed = json.loads(said["all"])
+    assert {name: echoed[name] for name in headers} == {
+        "Authorization": MASK, "X-Key": MASK, "X-Short": "abc", "X-Plain": MASK,
+    }  # fmt: skip
+    assert echoed["webhook-id"] == "all"
+    assert said["token"] == f"no such token: {MASK}; see /login?t={MASK}"
+    assert said["secret"] == f"expected {MASK}, or {MASK}"
+    assert said["cut"] == "x" * (EXCERPT - 10) + MASK
+    assert said["fits"] == "\u00e9" * (EXCERPT // 2)
+    assert set(said["many"].split()) == {MASK}
 
 
 async def test_connection_refused() -> None:
