@@ -81,7 +81,7 @@ class Filter(BaseModel):
         values: dict[str, list[str]] = {}
         for name, value in query:
             if name in FIELDS:
-                values.setdefault(name, []).extend(value.split(","))
+                values.setdefault(name, []).extend(split(value))
         return asked(cls.model_validate({name: tuple(items) for name, items in values.items()}))
 
     @property
@@ -107,6 +107,11 @@ class Filter(BaseModel):
             return not by_type or subject.type in exact or (bool(prefixes) and subject.type.startswith(prefixes))
 
         return matches
+
+
+def split(text: str) -> list[str]:
+    """The values of one field in a text, separated by commas. Blanks around a value do not count."""
+    return [value.strip() for value in text.split(",")]
 
 
 def asked(wanted: Filter) -> Filter:

@@ -154,7 +154,7 @@ class TestEndpoints:
         """Values are JSON where they can be; the secret is shown this once."""
         monkeypatch.setattr("tests.http.hooks.GENERATED", GENERATED.replace("Y2FuYXJ5", "Z2VuZXJh"))
         result = hooks(
-            "create", "fresh", "https://example.com/h", "type=task.succeeded,task.failed", 'kind=["a,b"]', "timeout=2.5",
+            "create", "fresh", "https://example.com/h", "type=task.succeeded, task.failed", 'kind=["a,b"]', "timeout=2.5",
             "progress=latest", "enabled=false", "source=7",
         )  # fmt: skip
         assert result.exit_code == 0

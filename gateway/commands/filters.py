@@ -22,7 +22,9 @@ def values(field: str) -> Callable[[click.Context, click.Parameter, Sequence[str
     """
 
     def read(ctx: click.Context, parameter: click.Parameter, given: Sequence[str]) -> list[str]:
-        words = list(dict.fromkeys(word for value in given for word in value.split(",")))
+        from schemas.filter import split
+
+        words = list(dict.fromkeys(word for value in given for word in split(value)))
         if words and (wrong := _problems(field, words)):
             raise click.BadParameter("; ".join(wrong))
         return words

@@ -392,7 +392,9 @@ def _value(name: str, given: str) -> Any:
     if value is None or isinstance(value, list):
         return value
     if name in _WORDS:
-        return given.split(",")
+        from schemas.filter import split
+
+        return split(given)
     return [_json_or_text(delay) for delay in given.split(",")] if name == _DELAYS else value
 
 

@@ -26,7 +26,7 @@ from gateway.document import Key
 from gateway.validation import not_text, reject
 from gateway.webhooks import guard, schedule, signing
 from schemas.duration import SecondsOrZero
-from schemas.filter import FIELDS, Filter
+from schemas.filter import FIELDS, Filter, split
 from schemas.name import ENDPOINT_RULE, EndpointName
 
 #: Headers that a delivery sets itself, that belong to one connection (RFC 9110, 7.6.1), or that would change how the
@@ -109,7 +109,7 @@ class EndpointConfig(BaseModel):
     def _as_in_filter(cls, value: Any, info: ValidationInfo) -> Any:
         name = str(info.field_name)
         if isinstance(value, str):
-            value = tuple(value.split(","))  # as in the query of the stream
+            value = split(value)  # as in the query of the stream
         elif not isinstance(value, list | tuple) or any(not isinstance(item, str) for item in value):
             raise ValueError("must be text, or a list of texts")
         elif name in _WITHOUT_COMMAS and any("," in item for item in value):

@@ -91,11 +91,12 @@ class Subject:
         ("", True), ("source=studio", True), ("source=a&source=studio", True), ("source=a,studio", True), ("source=a", False),
         ("source=studio&kind=video", False), ("type=task.*", True), ("type=task.succ*", True), ("type=*", True),
         ("type=source.*", False), ("type=task.succeeded", True), ("type=task.succeed", False), ("task=studio/1&status=succeeded", True),
-        ("limit=5", True),
+        ("limit=5", True), ("source=a, studio ,b", True), ("source= studio", True),
     ],
 )  # fmt: skip
 def test_filters(query: str, matches: bool) -> None:
-    """Values of one parameter are OR-ed, parameters AND-ed; parameters of others are not looked at."""
+    """Values of one parameter are OR-ed, parameters AND-ed; parameters of others are not looked at. Blanks around a value are
+    how people write lists, and would make it match nothing."""
     pairs = [tuple(pair.split("=")) for pair in query.split("&") if pair]
     assert Filter.from_query(pairs).compile()(Subject()) is matches  # type: ignore[arg-type]
 
@@ -104,6 +105,13 @@ def test_a_filter_on_a_field_that_is_not_there_does_not_match() -> None:
     """contract, section 2."""
     assert not Filter(task=("studio/1",)).compile()(Subject(task=None))
     assert not Filter(kind=("image",)).compile()(Subject(kind=None))
+
+
+@pytest.mark.parametrize("query", [[("source", "a,,b")], [("source", "a, ,b")], [("source", " ")], [("source", "a,")]])
+def test_an_empty_part_is_an_error(query: list[tuple[str, str]]) -> None:
+    """Blanks are not a value either."""
+    with pytest.raises(ValidationError):
+        Filter.from_query(query)
 
 
 @pytest.mark.parametrize(
