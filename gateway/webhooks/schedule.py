@@ -6,7 +6,9 @@ to the same endpoint.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -18,6 +20,9 @@ DEFAULT_DELAYS = (5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 50400.0, 72000.0
 JITTER = 0.2
 #: No receiver can put a delivery off for longer than the longest delay of the default schedule, in seconds.
 MAX_RETRY_AFTER = 86400.0
+
+#: Whole ones in the standard; fractions are sent nevertheless.
+_SECONDS = re.compile(r"\d+(?:\.\d*)?", re.ASCII)
 
 
 class Fate(Enum):
@@ -60,16 +65,20 @@ def judge(status: int | None, tries: int, delays: Sequence[float], retry_after: 
     return Verdict(Fate.RETRY, max(delay, retry_after or 0.0))
 
 
-def parse_retry_after(value: str | None, now: float) -> float | None:
-    """Seconds that a `Retry-After` header asks for (RFC 9110, 10.2.3), at most `MAX_RETRY_AFTER`; None: nothing readable.
+def parse_retry_after(values: Iterable[str], now: float) -> float | None:
+    """Seconds that `Retry-After` headers ask for (RFC 9110, 10.2.3), at most `MAX_RETRY_AFTER`; None: nothing readable.
 
     Args:
-        value: the header: seconds or an HTTP date.
+        values: the headers. There should be one, but proxies add theirs; each is a lower bound, so the longest wait holds.
         now: seconds since 1970, UTC.
     """
-    text = (value or "").strip()
-    if text.isascii() and text.isdigit():
-        return min(float(text[:12]), MAX_RETRY_AFTER)
+    return max((wait for value in values if (wait := _wait(value.strip(), now)) is not None), default=None)
+
+
+def _wait(text: str, now: float) -> float | None:
+    """Seconds until what a header says: a number of seconds, or an HTTP date."""
+    if _SECONDS.fullmatch(text):
+        return float(math.ceil(min(float(text), MAX_RETRY_AFTER)))
     try:
         moment = parsedate_to_datetime(text)
         # A date without a zone is UTC like every HTTP date (RFC 9110, 5.6.7), never this machine's local time.

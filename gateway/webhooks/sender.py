@@ -277,13 +277,12 @@ class Sender:
         # The status has come, so that the receiver has decided: a body that is cut short or never ends changes nothing.
         status = response.status
         good = 200 <= status < 300
-        asked = response.headers.get("Retry-After")
         return Answer(
             outcome="delivered" if good else f"http_{status // 100}xx",
             status=status,
             error=None if good else f"HTTP {status}",
             response=_text(content, response.headers.get("Content-Encoding"), self._secrets),
-            retry_after=None if asked is None else schedule.parse_retry_after(asked, self._clock.now()),
+            retry_after=schedule.parse_retry_after(response.headers.getall("Retry-After", ()), self._clock.now()),
             at=at,
             duration=duration,
         )

@@ -166,6 +166,7 @@ async def test_redirects_are_not_followed(status: int) -> None:
     ("value", "low", "high"),
     [
         ("7", 7, 7), ("0", 0, 0), ("9" * 400, MAX_RETRY_AFTER, MAX_RETRY_AFTER), ("-5", None, None), ("1e9", None, None),
+        ("120.5", 121, 121), ("7\r\nRetry-After: 600\r\nRetry-After: 5", 600, 600),
         ("soon", None, None), ("\u0663", None, None), ("", None, None), ("Wed, 21 Oct 2015 07:28:00 GMT", 0, 0),
         ("Fri, 31 Dec 9999 23:59:59 GMT", MAX_RETRY_AFTER, MAX_RETRY_AFTER), ("Fri, 99 Foo 2015 07:28:00 GMT", None, None),
     ],

@@ -54,20 +54,34 @@ def test_jitter_and_retry_after_only_lengthen(chance: float, delay: float, asked
 @pytest.mark.parametrize(
     ("value", "seconds"),
     [
-        (None, None), ("", None), ("soon", None), ("-5", None), ("1.5", None), ("٣", None),
-        ("0", 0), ("120", 120), (" 7 ", 7), ("99999999", 86400), ("9" * 400, 86400),
+        ("", None), ("soon", None), ("-5", None), ("٣", None), ("1e3", None), (".5", None), ("1.5.5", None), ("+5", None),
+        ("0", 0), ("120", 120), (" 7 ", 7), ("99999999", 86400), ("9" * 400, 86400), ("9" * 16000, 86400),
+        ("120.5", 121), ("120.0", 120), ("7.", 7), ("0.001", 1), ("86399.9", 86400), ("9" * 400 + ".9", 86400),
         (formatdate(1030, usegmt=True), 30), (formatdate(10, usegmt=True), 0), (formatdate(10**9, usegmt=True), 86400),
         ("Thu, 01 Jan 1970 00:17:10", 30), ("Thu, 01 Jan 1970 01:17:10 +0100", 30),
         ("Thu, 99 Foo 1970 00:00:00 GMT", None), ("Thu, 01 Jan 99999 00:00:00 GMT", None),
     ],
 )  # fmt: skip
-def test_retry_after(value: str | None, seconds: float | None) -> None:
-    """Seconds and HTTP dates are read, bounded by a day; everything else is as if it were not there."""
-    assert schedule.parse_retry_after(value, 1000.0) == seconds
+def test_retry_after(value: str, seconds: float | None) -> None:
+    """Seconds and HTTP dates are read, bounded by a day; everything else is as if it were not there. A part of a second is
+    rounded up, never to a time before the one asked for."""
+    assert schedule.parse_retry_after([value], 1000.0) == seconds
+
+
+@pytest.mark.parametrize(
+    ("values", "seconds"),
+    [
+        ([], None), (["120", "600"], 600), (["600", "120"], 600), (["soon", "120"], 120), (["120", "soon"], 120),
+        (["soon", ""], None), (["120", formatdate(1600, usegmt=True), "7"], 600), (["999999", "5"], 86400),
+    ],
+)  # fmt: skip
+def test_the_longest_retry_after_holds(values: list[str], seconds: float | None) -> None:
+    """A proxy adds its own to the receiver's: whoever asked for less has been waited for as well."""
+    assert schedule.parse_retry_after(values, 1000.0) == seconds
 
 
 @given(st.text(max_size=60))
 def test_retry_after_never_raises(value: str) -> None:
     """A hostile header cannot do more than ask for a day."""
-    seconds = schedule.parse_retry_after(value, 1000.0)
+    seconds = schedule.parse_retry_after([value], 1000.0)
     assert seconds is None or 0 <= seconds <= schedule.MAX_RETRY_AFTER
