@@ -69,7 +69,8 @@ def public_key(key: Key) -> str | None:
 
 
 def sign(keys: Sequence[Key], message_id: str, timestamp: int, body: bytes) -> str:
-    """The value of `webhook-signature`: one entry a key, so that old and new secrets verify during a rotation.
+    """The value of `webhook-signature`: one entry a key, so that old and new secrets verify during a rotation. A key that is
+    given twice signs once.
 
     Args:
         keys: decoded secrets, the current one first.
@@ -78,7 +79,7 @@ def sign(keys: Sequence[Key], message_id: str, timestamp: int, body: bytes) -> s
         body: the bytes that are sent.
     """
     signed = b"%b.%d.%b" % (message_id.encode(), timestamp, body)
-    return " ".join([_entry(key, signed) for key in keys])
+    return " ".join(dict.fromkeys(_entry(key, signed) for key in keys))
 
 
 def _entry(key: Key, signed: bytes) -> str:
