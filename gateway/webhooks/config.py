@@ -1,7 +1,7 @@
 """An endpoint as the configuration file and the API describe it (contract, section 4).
 
 Owns what may be configured and within which bounds. Must not know how deliveries are made. No error message here repeats a
-value: URLs and headers carry credentials.
+value, for URLs and headers carry credentials; patterns of filters aside, which carry none.
 """
 
 from __future__ import annotations
