@@ -206,7 +206,9 @@ def _url_objection(url: str, *, allow_private: bool, allow_http: bool) -> str | 
     if authority.startswith("[") and "%" in authority:
         return "an IPv6 address with a zone cannot be sent to; use a name for it"
     if not _URL_TEXT.fullmatch(url):
-        return "what is not a letter, a digit or one of -._~:/?#[]@!$&'()*+,;= has to be percent-encoded, as %20 or %25"
+        return (
+            "all but letters, digits and -._~:/?#[]@!$&'()*+,;= has to be percent-encoded: a blank is %20, a % is %25"
+        )
     if fragment is not None:
         return "a fragment is never sent"
     if why := _authority_objection(authority):
