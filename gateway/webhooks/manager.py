@@ -505,14 +505,15 @@ class Manager:
         return lock
 
     def _view(self, endpoint: Endpoint) -> EndpointView:
-        now = self._clock.now()
-        until = [former.until for former in endpoint.record.former if former.until > now]
+        now, current = self._clock.now(), endpoint.config.secret.get_secret_value()
+        # a file can go back to a secret that signs on
+        others = [one for one in endpoint.record.former if one.until > now and one.secret != current]
         return EndpointView(
             config=endpoint.config,
             origin="file" if endpoint.record.settings is None else "api",
             status=endpoint.status(),
-            secrets=1 + len(until),
-            overlap_until=max(until, default=None),
+            secrets=1 + len(others),
+            overlap_until=max((one.until for one in others), default=None),
         )
 
 

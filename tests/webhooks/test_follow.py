@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from gateway.clock import SystemClock
 from gateway.errors import Refused, StoreError
 from gateway.webhooks import record
 from gateway.webhooks.manager import Followed
-from tests.webhooks.fakes import ManualClock, MemoryStore, Receiver, config, event, until
+from tests.webhooks.fakes import SECRET, ManualClock, MemoryStore, Receiver, config, event, until
 from tests.webhooks.test_manager import OTHER, House
 
 
@@ -112,6 +113,21 @@ async def state(house: House) -> Any:
     for one in kept.values():  # how much is in the log differs: what was changed is said by `follow` alone
         one.doomed_upto = None if one.doomed_upto is None else 0
     return views, kept, sorted(house.store.stored_positions)
+
+
+async def test_a_file_that_goes_back_to_a_secret_that_signs_on() -> None:
+    """It signs once, and counts once."""
+    third = "whsec_" + base64.b64encode(bytes(range(64, 96))).decode()
+    house = House(MemoryStore(), ManualClock())
+    async with Receiver().serve() as receiver, house.open(config(receiver.url)) as manager:
+        await rotated(house)
+        for secret in (third, SECRET):
+            await manager.follow([config(receiver.url, secret=secret)])
+        assert (manager.get("hook").secrets, manager.get("hook").overlap_until) == (2, house.clock.now() + 1000)
+        house.commit(event(house.store.head + 1))
+        await receiver.wait(1)
+    ((_, headers, _),) = receiver.received
+    assert len(headers["webhook-signature"].split()) == 2
 
 
 async def test_switched_on_and_off(house: House) -> None:
