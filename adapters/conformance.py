@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -103,6 +104,7 @@ class Kit:
             Card(8, "a bad frame costs itself alone", self._isolated),
             Card(9, "closes are judged", self._closes),
             Card(10, "no I/O", self._pure),
+            Card(13, "a cut character costs nothing else", self._cut),
         ]
         if self.tomorrow:
             cards.append(Card(11, "words of tomorrow are no losses", self._tomorrow))
@@ -226,6 +228,24 @@ class Kit:
         )
         leaked = [word for word in self.internal if word in everything]
         assert not leaked, f"{leaked} left the adapter"
+
+    def _cut(self) -> None:
+        for frame in self.frames:
+            text = frame if isinstance(frame, str) else frame.decode()
+            for start in re.finditer(r':\s*"', text):
+                cut, whole = (text[: start.end()] + one + text[start.end() :] for one in ("\\ud83d", "\\ufffd"))
+                try:
+                    seen, wanted = (
+                        [
+                            _plain(item)
+                            for item in self._open(self._make()).on_frame(one)
+                            if isinstance(item, Observation)
+                        ]
+                        for one in (cut, whole)
+                    )
+                except UnicodeError as error:
+                    raise AssertionError(f"half a surrogate pair is passed on: {error}") from error
+                assert seen == wanted, f"{cut[: start.end() + 20][-60:]!r} is lost: half a surrogate pair is JSON"
 
     # --- material ----------------------------------------------------------------------------------------------------
 

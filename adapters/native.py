@@ -2,15 +2,54 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
-#: What decoding JSON from anywhere can raise. A lone surrogate or a cut escape is a DecodeError; deep nesting recurses.
+T = TypeVar("T")
+
+#: What decoding JSON from anywhere can raise. A cut escape is a DecodeError; deep nesting recurses.
 DECODE_ERRORS = (msgspec.DecodeError, UnicodeError, RecursionError)
 
 EXCERPT = 200
+
+#: Escapes of UTF-16 surrogates: pairs, each of which is a character, or half a pair, which is none. An even number of
+#: backslashes before them are escaped ones themselves; after an odd number they are no escapes but text.
+_SURROGATES = re.compile(
+    r"(?<!\\)((?:\\\\)*+)"
+    r"(?:((?:\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})++)|\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+)
+
+
+def decoded(text: str | bytes, decode: Callable[[str], T]) -> T:
+    """What a decoder makes of an upstream's JSON, which it is given compact.
+
+    A text that was cut in the middle of a character holds half of a surrogate pair. That is JSON (RFC 8259, section 8.2),
+    and what the JSON.stringify of JavaScript writes, but no Unicode, and decoders refuse it. Then each half is taken for
+    U+FFFD: a broken character must not cost the news that a task is done.
+
+    Args:
+        text: as it came; bytes are UTF-8.
+        decode: called with the text, and again where that fails and there was a half to replace.
+
+    Raises:
+        one of `DECODE_ERRORS`: it is not JSON, or not what the decoder expects.
+    """
+    if isinstance(text, bytes):
+        text = text.decode()
+    try:
+        return decode(compact(text))
+    except msgspec.DecodeError:
+        whole = _SURROGATES.sub(_whole, text)
+        if whole == text:
+            raise
+    return decode(compact(whole))
+
+
+def _whole(found: re.Match[str]) -> str:
+    return found[0] if found[2] else found[1] + "\\ufffd"
 
 
 def compact(text: str) -> str:

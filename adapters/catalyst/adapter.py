@@ -13,7 +13,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from adapters.api import Adapter, Item, Rejected, Request, Resume, Session, SourceConfig, Stream, check_http_url
 from adapters.catalyst import wire
-from adapters.native import DECODE_ERRORS, excerpt
+from adapters.native import DECODE_ERRORS, decoded, excerpt
 
 PATH = "/ws/events/tasks/"
 
@@ -47,6 +47,9 @@ class _Ticket(msgspec.Struct):
     uuid: str
 
 
+_decode_ticket = msgspec.json.Decoder(_Ticket).decode
+
+
 class Catalyst(Adapter[CatalystConfig]):
     """One Catalyst account."""
 
@@ -72,7 +75,7 @@ class Catalyst(Adapter[CatalystConfig]):
             uuid = self.config.uuid.get_secret_value()
         else:
             try:
-                uuid = msgspec.json.decode(ticket or b"", type=_Ticket).uuid
+                uuid = decoded(ticket or b"", _decode_ticket).uuid
             except DECODE_ERRORS as error:
                 raise ValueError(f"the answer of auth_url has no uuid: {error}") from None
         request = Request(url=self.config.ws(stream.path, {"uuid": uuid}))

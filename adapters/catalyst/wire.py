@@ -57,14 +57,17 @@ def read(text: str, *, fixed_uuid: bool, arrival: str) -> list[Item]:
         arrival: names this frame among all of the source, for items that have no timestamp to tell them apart.
     """
     try:
-        text = native.compact(text)
-        if text.lstrip()[:1] == "{":
-            return [_fault(_decode_error(text), text, fixed_uuid)]
-        raws = _decode_raws(text)
+        return native.decoded(text, lambda text: _read(text, fixed_uuid, arrival))
     except native.DECODE_ERRORS as error:
         return [
             Rejected("malformed", f"the frame is neither a list nor an error object: {error}", native.excerpt(text))
         ]
+
+
+def _read(text: str, fixed_uuid: bool, arrival: str) -> list[Item]:
+    if text.lstrip()[:1] == "{":
+        return [_fault(_decode_error(text), text, fixed_uuid)]
+    raws = _decode_raws(text)
     try:
         decoded = _decode_items(text)
         return [

@@ -102,10 +102,13 @@ def read(text: str, *, may_be_stripped: bool) -> tuple[list[Item], Position | No
         may_be_stripped: the connection may have a progress-only token, so that absent data may have been removed.
     """
     try:
-        text = native.compact(text)
-        event = _decode(text)
+        return native.decoded(text, lambda text: _read(text, may_be_stripped))
     except native.DECODE_ERRORS as error:
         return [Rejected("malformed", f"the frame is not a JSON object: {error}", native.excerpt(text))], None
+
+
+def _read(text: str, may_be_stripped: bool) -> tuple[list[Item], Position | None]:
+    event = _decode(text)
     position = None
     if event.seq is not UNSET or event.streamInstanceId is not UNSET:
         position = Position(native.integer(event.seq), native.text(event.streamInstanceId))
@@ -241,26 +244,24 @@ _decode_list = msgspec.json.Decoder(list[Raw]).decode
 def read_job(body: bytes) -> list[Item]:
     """The state in the answer to `GET /api/v1/jobs/{jobId}`: the job itself, or under `job` or `data`."""
     try:
-        text = native.compact(body.decode())
-        fields = _decode_fields(text)
-        for wrapper in ("job", "data"):
-            if "status" not in fields and wrapper in fields:
-                text = bytes(fields[wrapper]).decode()
-                fields = _decode_fields(text)
-        return [_job(text)]
+        return [native.decoded(body, _wrapped_job)]
     except native.DECODE_ERRORS as error:
         return [Rejected("malformed", f"the answer is not a job: {error}", native.excerpt(body))]
+
+
+def _wrapped_job(text: str) -> Observation:
+    fields = _decode_fields(text)
+    for wrapper in ("job", "data"):
+        if "status" not in fields and wrapper in fields:
+            text = bytes(fields[wrapper]).decode()
+            fields = _decode_fields(text)
+    return _job(text)
 
 
 def read_jobs(body: bytes) -> list[Item]:
     """The states in the answer to `GET /api/v1/spaces/{spaceId}/jobs`: a list, or an object with one under `jobs` or `data`."""
     try:
-        text = native.compact(body.decode())
-        if text.lstrip()[:1] == "{":
-            fields = _decode_fields(text)
-            listed = next((fields[key] for key in ("jobs", "data", "items") if key in fields), Raw(b"[]"))
-            text = bytes(listed).decode()
-        jobs = _decode_list(text)
+        jobs = native.decoded(body, _listed)
     except native.DECODE_ERRORS as error:
         return [Rejected("malformed", f"the answer is not a list of jobs: {error}", native.excerpt(body))]
     items: list[Item] = []
@@ -272,6 +273,14 @@ def read_jobs(body: bytes) -> list[Item]:
                 Rejected("malformed", f"an item of the list is not a job: {error}", native.excerpt(bytes(job)))
             )
     return items
+
+
+def _listed(text: str) -> list[Raw]:
+    if text.lstrip()[:1] == "{":
+        fields = _decode_fields(text)
+        listed = next((fields[key] for key in ("jobs", "data", "items") if key in fields), Raw(b"[]"))
+        text = bytes(listed).decode()
+    return _decode_list(text)
 
 
 def _job(text: str) -> Observation:

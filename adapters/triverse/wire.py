@@ -131,7 +131,7 @@ def _has_internal(value: Any) -> bool:
 def read(text: str, native_type: str, origin: Origin = "live") -> Item:
     """The observation in one payload, bare or enveloped; `Rejected` says what is wrong with it. Never raises."""
     try:
-        return _read(native.compact(text), native_type, origin)
+        return native.decoded(text, lambda text: _read(text, native_type, origin))
     except native.DECODE_ERRORS as error:
         return Rejected("malformed", f"payload is not a JSON object: {error}", native.excerpt(text))
 
@@ -253,7 +253,7 @@ def _error(value: object) -> _Error | None:
 def public_object(body: bytes) -> Raw | Rejected:
     """The `data` of an enveloped answer, internal fields removed; for answers that are not about a task's state."""
     try:
-        answer = msgspec.json.decode(body)
+        answer = native.decoded(body, msgspec.json.decode)
     except native.DECODE_ERRORS as error:
         return Rejected("malformed", f"the answer is not JSON: {error}", native.excerpt(body))
     if not isinstance(answer, dict):

@@ -88,6 +88,8 @@ class _BrokenSession(EmitSession):
             raise IndexError
         if self._how == "no items" and not frame:
             return [None]  # type: ignore[list-item]
+        if self._how == "cut" and "\\ud83d" in str(frame):
+            return [Rejected("malformed", "half a character")]
         items = super().on_frame(frame)
         for item in items:
             if isinstance(item, Rejected):
@@ -104,6 +106,8 @@ class _BrokenSession(EmitSession):
                     return []
                 case "chance":
                     item.task_id = str(_BrokenSession.runs)  # type: ignore[union-attr]
+                case "half" if "\\ud83d" in str(frame):
+                    item.name = "\ud83d"  # type: ignore[union-attr]
                 case "familiar":
                     item.unfamiliar = False  # type: ignore[union-attr]
         return [Rejected("x", "y")] if self._how == "rejects" and "init" in str(frame) else items
@@ -117,7 +121,7 @@ class _BrokenSession(EmitSession):
     [
         ("no streams", 2), ("twins", 2), ("query", 2), ("unnamed secret", 3), ("scheme", 3), ("rejects", 4), ("no type", 5),
         ("no identity", 5), ("bad time", 5), ("chance", 6), ("raises", 7), ("no items", 7), ("poison", 8), ("verdict", 9),
-        ("success", 9), ("familiar", 11),
+        ("success", 9), ("familiar", 11), ("cut", 13), ("half", 13),
     ],
 )  # fmt: skip
 def test_a_broken_promise_is_named_by_its_card(how: str, number: int) -> None:

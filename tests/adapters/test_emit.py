@@ -428,6 +428,6 @@ def test_what_breaks_inside_a_message_is_rejected() -> None:
     frame = json.dumps({**PROGRESS, "data": None}).replace('"data": null', '"data": {"percent": 1e999}')
     (item,) = space().on_frame(frame)
     assert isinstance(item, Rejected | Observation)
-    deep = json.dumps({**DEAD, "data": None}).replace('"data": null', '"data": {"error": "\\ud800"}')
+    deep = json.dumps({**DEAD, "data": None}).replace('"data": null', '"data": {"error": "\\ud80"}')
     (rejected,) = space().on_frame(deep)
     assert isinstance(rejected, Rejected)

@@ -107,7 +107,17 @@ async def test_a_refusal_of_the_pipeline_is_passed_on(client: TestClient, world:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"{", b'{"source":', b"\xff\xfe", b'{"source":"\xff"}', b"[" * 50_000, json.dumps("x").encode()[:-1]]
+    "body",
+    [
+        b"",
+        b"{",
+        b'{"source":',
+        b"\xff\xfe",
+        b'{"source":"\xff"}',
+        b'{"source":"studio","task_id":"\\ud83d"}',
+        b"[" * 50_000,
+        json.dumps("x").encode()[:-1],
+    ],
 )
 async def test_what_is_not_json_is_said_to_be_so(client: TestClient, body: bytes) -> None:
     """400, whatever the bytes."""
