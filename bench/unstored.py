@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any
 
 from gateway import app, cli
-from gateway.store.api import SEQUENCE, Batch, Committed, Deliveries, LogEvent, Reach, Snapshot, TaskRow
+from gateway.store.api import SEQUENCE, Batch, Committed, Deliveries, LogEvent, Page, Reach, Snapshot, TaskRow
 from schemas.filter import Filter
 
 #: Events that the list keeps.
@@ -58,12 +58,10 @@ class MemoryStore:
             self.floor = self._events[0].sequence - 1
         return Committed(events, [])
 
-    async def read(
-        self, after: int, limit: int, where: Sequence[Filter] = (), upto: int | None = None
-    ) -> list[LogEvent]:
+    async def read(self, after: int, limit: int, where: Sequence[Filter] = (), upto: int | None = None) -> Page:
         tests = [item.compile() for item in where]
         found = [event for event in self._events if event.sequence > after and all(test(event) for test in tests)]
-        return found[:limit]
+        return Page(found[:limit], found[limit - 1].sequence if len(found) > limit else max(after, self.head))
 
     async def tasks(self, source: str, ids: Sequence[str]) -> list[TaskRow]:
         return [row for id in ids if (row := self._rows.get(f"{source}/{id}")) is not None]

@@ -15,8 +15,6 @@ from gateway.stream import resume
 
 #: A page ends early once its events have so many bytes.
 PAGE_BYTES = 8 * 1024 * 1024
-#: Events read from the log at a time, so that a page of large ones never is in memory as a whole before it is cut.
-_CHUNK = 100
 
 
 class Events:
@@ -43,19 +41,18 @@ class Events:
         events: list[LogEvent] = []
         size = 0
         more = False
-        while not more:
+        reached = begin
+        while reached < head and not more:
             # One more than asked for tells whether there is a next page.
-            wanted = min(_CHUNK, limit + 1 - len(events))
-            chunk = await self._store.read(after, wanted, where, upto=head)
-            for event in chunk:
+            page = await self._store.read(reached, limit + 1 - len(events), where, upto=head)
+            reached = page.reached
+            for event in page.events:
                 more = len(events) == limit or (size > 0 and size + len(event.body) > PAGE_BYTES)
                 if more:
                     break
                 events.append(event)
                 size += len(event.body)
                 after = event.sequence
-            if len(chunk) < wanted:
-                break
         if self._store.floor > begin:
             raise gone(self._store, "The log was trimmed past the position while it was read.")
         position = f"{self._store.epoch}:{after if more else head:020d}"

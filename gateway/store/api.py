@@ -99,6 +99,17 @@ class Committed:
     duplicates: list[Draft]
 
 
+class Page(msgspec.Struct, gc=False, frozen=True):
+    """A part of the log: all that matches up to `reached`, which is at least where the reading began.
+
+    It ends at the end of what was asked for, or behind its last event: because there are as many as were asked for, or as
+    many bytes as are read at once. So fewer events than asked for do not mean that there are no more; no events do.
+    """
+
+    events: list[LogEvent]
+    reached: int
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """Current states that are valid at one position: read in one transaction with the end of the log."""
@@ -212,10 +223,10 @@ class Store(Protocol):
         is open; `trouble` says why meanwhile.
         """
 
-    async def read(
-        self, after: int, limit: int, where: Sequence[Filter] = (), upto: int | None = None
-    ) -> list[LogEvent]:
-        """Events with a position greater than `after` (and at most `upto`) that match every filter, in order."""
+    async def read(self, after: int, limit: int, where: Sequence[Filter] = (), upto: int | None = None) -> Page:
+        """The next events with a position greater than `after` (and at most `upto`) that match every filter, in order: at
+        most `limit`, and a few megabytes or a single event. For more, read on after the `reached` of the page.
+        """
 
     async def position_at(self, moment: float) -> int:
         """The greatest position received before a time (seconds since 1970, UTC), 0 where there is none."""

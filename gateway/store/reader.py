@@ -25,10 +25,13 @@ from schemas.filter import Filter
 #: rows that one statement looks at, where a filter may leave out most of them
 SCAN = 5_000
 _SCAN_TASKS = 20_000
-#: events that are read at once whatever their size; of more, as many as have so many bytes
-_FEW, _BYTES = 16, 1024 * 1024
+#: Bytes of bodies that are read at once, unless a single one has more: a thousand ordinary events. One can have megabytes,
+#: and what is read is in memory several times meanwhile.
+BYTES = 2 * 1024 * 1024
 #: more values than this in one field are compared here and not by the engine, which bounds its variables
 _MANY = 500
+
+_decode = msgspec.json.Decoder().decode
 
 _EVENT = "sequence, received, type, source, task, kind, status, id"
 _TASK = "key, source, kind, status, finished, created_at, stream, updated, sequence"
@@ -93,7 +96,7 @@ def storable(values: Iterable[str]) -> list[str]:
 def events(
     connection: sqlite3.Connection, after: int, upto: int, limit: int, where: Condition
 ) -> tuple[list[LogEvent], int]:
-    """The next matching events, at most `limit` and about a megabyte, and the position up to which all were looked at."""
+    """The next matching events, at most `limit` and `BYTES`, and the position up to which all were looked at."""
     reached = _reach(connection, after, upto, where)
     if reached is None:
         return [], upto
@@ -102,23 +105,30 @@ def events(
         " ORDER BY sequence LIMIT ?"
     )
     values = (after, reached, *where.values)
-    if limit > _FEW:
+    if limit > 1:
         # the engine knows the length of a body without reading it
         size, count = connection.execute(
             f"SELECT sum(size), count(*) FROM (SELECT length(body) AS size {rows})", (*values, limit)
         ).fetchone()
         if not count:
             return [], reached
-        if size > _BYTES:
-            limit = max(_FEW, count * _BYTES // size)
+        if size > BYTES:
+            limit = connection.execute(
+                "SELECT max(1, count(*)) FROM (SELECT sum(size) OVER (ORDER BY sequence) AS total"
+                f" FROM (SELECT sequence, length(body) AS size {rows})) WHERE total <= ?",
+                (*values, limit, BYTES),
+            ).fetchone()[0]
     meta, bodies = connection.execute(
         f"SELECT json_group_array(json_array({_EVENT}, length(body))), CAST(group_concat(body, '') AS BLOB)"
         f" FROM (SELECT {_EVENT}, body {rows})",
         (*values, limit),
     ).fetchone()
     found: list[LogEvent] = []
-    for (sequence, received, type_, source, task, kind, status, id_), body in _rows(meta, bodies):
+    at = 0
+    for sequence, received, type_, source, task, kind, status, id_, size in _decode(meta):
+        body = bodies[at : at + size]
         found.append(LogEvent(sequence, id_, type_, source, task, kind, status, received / 1_000_000, body))
+        at += size
     if len(found) == limit:
         reached = found[-1].sequence
     if where.rest:

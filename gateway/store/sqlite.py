@@ -29,6 +29,7 @@ from gateway.store.api import (
     Deliveries,
     DeliveryRow,
     LogEvent,
+    Page,
     Reach,
     Snapshot,
     TaskRow,
@@ -323,18 +324,16 @@ class SqliteStore:
 
         return await self._loop.run_in_executor(self._pool, run)
 
-    async def read(
-        self, after: int, limit: int, where: Sequence[Filter] = (), upto: int | None = None
-    ) -> list[LogEvent]:
-        """See `Store.read`."""
+    async def read(self, after: int, limit: int, where: Sequence[Filter] = (), upto: int | None = None) -> Page:
+        """See `Store.read`: less than `reader.BYTES` and one more page of it, which may be a single event of any size."""
         found: list[LogEvent] = []
         after = max(after, 0)
         end = self._head if upto is None else min(upto, self._head)
         condition = reader.condition(where)
-        while after < end and len(found) < limit:
-            page, after = await self._read(reader.events, after, end, min(_PAGE, limit - len(found)), condition)
-            found += page
-        return found
+        while after < end and len(found) < limit and sum([len(event.body) for event in found]) < reader.BYTES:
+            events, after = await self._read(reader.events, after, end, min(_PAGE, limit - len(found)), condition)
+            found += events
+        return Page(found, after)
 
     async def position_at(self, moment: float) -> int:
         """See `Store.position_at`."""

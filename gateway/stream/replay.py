@@ -103,21 +103,19 @@ async def _send_events(subscription: Subscription) -> bool:
         head = hub.head
         if subscription.position >= hub.ring.floor:
             entries = hub.ring.after(subscription.position, _LOOK)
-            complete = len(entries) < _LOOK
+            reached = head if len(entries) < _LOOK else entries[-1].event.sequence
         else:
             async with connection.around.reads:
-                events = await connection.around.store.read(
+                page = await connection.around.store.read(
                     subscription.position, _READ, _conditions(subscription), upto=head
                 )
             if connection.around.store.floor > subscription.position:
                 return False
-            entries = [Entry(event) for event in events]
-            complete = len(entries) < _READ
+            entries, reached = [Entry(event) for event in page.events], page.reached
         for entry in entries:
             if not connection.has_room:
                 await connection.room()
             subscription.deliver(entry)
             subscription.position = entry.event.sequence
-        if complete:
-            subscription.position = max(subscription.position, head)
+        subscription.position = max(subscription.position, reached)
         await asyncio.sleep(0)

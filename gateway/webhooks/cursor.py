@@ -19,7 +19,7 @@ from gateway.webhooks.recent import Recent
 from gateway.webhooks.record import Notice, Replay
 from schemas.filter import Filter
 
-#: Events, and rows, that are read at once.
+#: Events, and rows, that are read at once, at most.
 PAGE, ROWS = 256, 1000
 #: What the gateway says of endpoints goes to those alone whose filter names it; a test goes to the tested one, past its filter.
 NOTICES, TEST = "webhook.", "webhook.test"
@@ -92,9 +92,8 @@ class Cursor:
         if found is not None:
             return [event for event in found[0] if self._matches(event) and self._wants(event)], found[1]
         end = max(self._store.head if upto is None else upto, position)
-        events = await self._store.read(position, PAGE, (self._filter,), end)
-        reached = events[-1].sequence if len(events) == PAGE else end
-        return [event for event in events if self._wants(event)], reached
+        page = await self._store.read(position, PAGE, (self._filter,), end)
+        return [event for event in page.events if self._wants(event)], page.reached
 
     async def _reconciled(
         self,
@@ -161,8 +160,8 @@ class Cursor:
         Raises:
             StoreError: the store cannot be read.
         """
-        events = await self._store.read(sequence - 1, 1, (), sequence)
-        return events[0] if events else None
+        page = await self._store.read(sequence - 1, 1, (), sequence)
+        return page.events[0] if page.events else None
 
     async def notice(self, notice: Notice, after: int) -> LogEvent | None:
         """A notice in the log, behind a position; None: it is not there.

@@ -17,7 +17,7 @@ from gateway.clock import SystemClock
 from gateway.errors import Refused
 from gateway.http.parts import Parts
 from gateway.metrics import Metrics
-from gateway.store.api import BODY_HEAD, LogEvent, Snapshot, TaskRow
+from gateway.store.api import BODY_HEAD, LogEvent, Page, Snapshot, TaskRow
 from gateway.upstream.download import Download
 from schemas.event import FINISHED, GATEWAY_SOURCE, SOURCE_SCHEMA, STREAM_SCHEMA, TASK_SCHEMA
 from schemas.filter import Filter
@@ -102,6 +102,7 @@ class FakeStore:
         self.failure: Exception | None = None
         self.hold: asyncio.Event | None = None
         self.trims_to: int | None = None
+        self.room = 1_000_000  # events that a page has bytes for
 
     @property
     def head(self) -> int:
@@ -113,17 +114,17 @@ class FakeStore:
         if self.failure is not None:
             raise self.failure
 
-    async def read(
-        self, after: int, limit: int, where: Sequence[Filter] = (), upto: int | None = None
-    ) -> list[LogEvent]:
+    async def read(self, after: int, limit: int, where: Sequence[Filter] = (), upto: int | None = None) -> Page:
         await self._begin()
         matches = [item.compile() for item in where]
         found = [event for event in self.events if event.sequence > max(after, self.floor)]
         found = [event for event in found if upto is None or event.sequence <= upto]
-        page = [event for event in found if all(match(event) for match in matches)][:limit]
+        found = [event for event in found if all(match(event) for match in matches)]
+        page = found[: min(limit, self.room)]
+        reached = page[-1].sequence if len(page) < len(found) else max(after, self.head if upto is None else upto)
         if self.trims_to is not None:
             self.floor, self.trims_to = self.trims_to, None
-        return page
+        return Page(page, reached)
 
     async def tasks(self, source: str, ids: Sequence[str]) -> list[TaskRow]:
         await self._begin()

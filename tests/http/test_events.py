@@ -43,8 +43,11 @@ async def test_an_empty_log(client: TestClient) -> None:
     assert sequences(await get(client, "after=0")) == []
 
 
-async def test_pages_follow_each_other(client: TestClient, world: World) -> None:
-    """`next` is usable as `after` and null at the end; no event is twice or never on a page."""
+@pytest.mark.parametrize("room", [1, 2, 3, 100])
+async def test_pages_follow_each_other(client: TestClient, world: World, room: int) -> None:
+    """`next` is usable as `after` and null at the end; no event is twice or never on a page, however many of them the log
+    gives at once."""
+    world.store.room = room
     world.log(*(task_event(number, "studio/t1") for number in range(1, 8)))
     seen: list[int] = []
     query = "limit=3"
@@ -82,6 +85,7 @@ async def test_a_page_ends_early_when_it_is_large(
 
 async def test_filters_apply_with_type_prefixes(client: TestClient, world: World) -> None:
     """The same filter as on the stream, `type` included; `position` moves on although nothing matched."""
+    world.store.room = 1
     world.log(
         task_event(1, "studio/t1", "task.created", "pending"),
         source_event(2, "labs"),

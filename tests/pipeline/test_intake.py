@@ -23,6 +23,7 @@ from schemas.event import validate
 from tests.adapters.kit import catalyst, session, sse, triverse
 from tests.adapters.test_catalyst import item
 from tests.adapters.test_triverse import TASK, state
+from tests.store.samples import read
 
 ALL = Stream(key="all", path="/all", whole_source=True)
 RECEIVED = 1_780_272_000.0  # 2026-06-01
@@ -81,7 +82,7 @@ async def test_events_are_published_once_they_are_committed(tmp_path: Path) -> N
             assert (body["type"], body["id"]) == (event.type, event.id)
         assert [event.sequence for event in bench.published] == sorted({event.sequence for event in bench.published})
         assert json.loads((await bench.store.cursors("studio"))["all"]) == {"at": "RUNNING"}
-        assert (await bench.store.read(0, 10)) == bench.published
+        assert await read(bench.store, 0, 10) == bench.published
         assert bench.count("duplicates_total", source="studio") == 1
         assert bench.count("stale_total", source="studio") == 1
         assert bench.count("events_total", source="studio", type="task.queued") == 1

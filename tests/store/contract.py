@@ -15,7 +15,7 @@ from gateway.errors import StoreError
 from gateway.store.api import SEQUENCE, Batch, Bounds, Deliveries, DeliveryRow, Store
 from schemas.filter import Filter
 
-from .samples import draft, ids, positioned, task
+from .samples import draft, ids, positioned, read, task
 
 Reopen = Callable[[], Awaitable[Store]]
 
@@ -40,7 +40,7 @@ class StoreContract:
         assert (store.head, store.floor, store.trouble) == (0, 0, None)
         assert len(store.epoch) == 12
         assert int(store.epoch, 16) >= 0
-        assert await store.read(0, 10) == []
+        assert await read(store, 0, 10) == []
         assert await store.position_at(1e12) == 0
 
     async def test_positions_are_given_and_written_into_bodies(self, store: Store) -> None:
@@ -50,7 +50,7 @@ class StoreContract:
         assert [event.sequence for event in committed.events] == [1, 2]
         assert [event.body for event in committed.events] == [positioned(one, n + 1) for n, one in enumerate(drafts)]
         assert store.head == 2
-        assert await store.read(0, 10) == committed.events
+        assert await read(store, 0, 10) == committed.events
         assert committed.events[1].source is None
 
     async def test_bodies_come_back_byte_by_byte(self, store: Store) -> None:
@@ -60,9 +60,9 @@ class StoreContract:
         for one, wanted in zip(drafts, bodies, strict=True):
             one.body = wanted
         committed = await store.append(Batch(drafts))
-        read = await store.read(0, 10)
-        assert read == committed.events
-        assert [event.body[SEQUENCE.stop :] for event in read] == [wanted[SEQUENCE.stop :] for wanted in bodies]
+        found = await read(store, 0, 10)
+        assert found == committed.events
+        assert [event.body[SEQUENCE.stop :] for event in found] == [wanted[SEQUENCE.stop :] for wanted in bodies]
 
     async def test_an_event_is_stored_once(self, store: Store) -> None:
         """A repeated id is a duplicate: across appends, within one, and between appends of one commit."""
@@ -74,8 +74,8 @@ class StoreContract:
         assert ids(results[0].events) == ["b"]
         assert results[0].duplicates == [again, twin]
         assert ids(results[1].events) == ["c"]
-        assert ids(await store.read(0, 10)) == ["a", "b", "c"]
-        assert [event.sequence for event in await store.read(0, 10)] == [1, 2, 3]
+        assert ids(await read(store, 0, 10)) == ["a", "b", "c"]
+        assert [event.sequence for event in await read(store, 0, 10)] == [1, 2, 3]
 
     async def test_the_same_draft_object_twice(self, store: Store) -> None:
         """One object listed twice is one event and one duplicate."""
@@ -86,7 +86,7 @@ class StoreContract:
     async def test_commits_are_in_the_order_of_calls(self, store: Store) -> None:
         """Appends made at the same time are in the log in the order they were made."""
         await asyncio.gather(*(store.append(Batch([draft(f"{n:04d}")])) for n in range(500)))
-        assert ids(await store.read(0, 1000)) == [f"{n:04d}" for n in range(500)]
+        assert ids(await read(store, 0, 1000)) == [f"{n:04d}" for n in range(500)]
 
     async def test_a_wrong_batch_fails_alone(self, store: Store) -> None:
         """A batch that cannot be stored fails its own caller, as a whole; those committed with it are stored, in order."""
@@ -102,7 +102,7 @@ class StoreContract:
         ]  # fmt: skip
         results = await asyncio.gather(*(store.append(batch) for batch in batches), return_exceptions=True)
         assert [isinstance(result, Exception) for result in results] == [False, True, False, True, True, True, False]
-        events = await store.read(0, 10)
+        events = await read(store, 0, 10)
         assert [(event.id, event.sequence) for event in events] == [("a", 1), ("b", 2), ("d", 3)]
         assert store.trouble is None
 
@@ -114,7 +114,7 @@ class StoreContract:
         await store.deliver(Deliveries([row(1)], {"hook": 1}))
         store = await reopen()
         assert (store.epoch, store.head) == (epoch, 1)
-        assert await store.read(0, 10) == first.events
+        assert await read(store, 0, 10) == first.events
         assert [one.sequence for one in await store.tasks("studio", ["1"])] == [1]
         assert await store.cursors("studio") == {"all": b'{"since":1}'}
         assert await store.delivery("hook", 1) == row(1)
@@ -173,7 +173,7 @@ class StoreContract:
         bad.id = None  # type: ignore[assignment]
         with pytest.raises(Exception, match=r"NOT NULL|None"):
             await store.append(Batch([draft("a"), bad], [task("1")], {("s", "a"): b"1"}))
-        assert (await store.read(0, 10), await store.cursors("s"), await store.tasks("studio", ["1"])) == ([], {}, [])
+        assert (await read(store, 0, 10), await store.cursors("s"), await store.tasks("studio", ["1"])) == ([], {}, [])
 
     async def test_reach(self, store: Store) -> None:
         """Reach names the unfinished tasks of a stream or source, the oldest of them, and the newest task of the source."""
@@ -206,11 +206,48 @@ class StoreContract:
     async def test_read_pages(self, store: Store) -> None:
         """`after`, `upto` and `limit` cut the log exactly, whatever the size of the pages beneath."""
         await store.append(Batch([draft(f"{n}", text="x" * (n * 40)) for n in range(1, 501)]))
-        assert [event.sequence for event in await store.read(0, 1000)] == list(range(1, 501))
-        assert [event.sequence for event in await store.read(100, 170)] == list(range(101, 271))
-        assert [event.sequence for event in await store.read(490, 100, upto=495)] == [491, 492, 493, 494, 495]
-        assert await store.read(500, 10) == await store.read(10**30, 10) == await store.read(3, 0) == []
-        assert len(await store.read(-5, 3)) == 3
+        assert [event.sequence for event in await read(store, 0, 1000)] == list(range(1, 501))
+        assert [event.sequence for event in await read(store, 100, 170)] == list(range(101, 271))
+        assert [event.sequence for event in await read(store, 490, 100, upto=495)] == [491, 492, 493, 494, 495]
+        assert await read(store, 500, 10) == await read(store, 10**30, 10) == await read(store, 3, 0) == []
+        assert len(await read(store, -5, 3)) == 3
+
+    async def test_a_page_is_bounded_in_bytes(self, store: Store) -> None:
+        """It says how far it reaches. An event that is too large for any page is one by itself; small ones pay nothing."""
+        for number in range(12):
+            await store.append(Batch([draft(f"{number}", text="x" * 5_000_000, kind="big" if number % 2 else None)]))
+        await store.append(Batch([draft(f"s{number}") for number in range(500)]))
+        page = await store.read(0, 1000)
+        assert (ids(page.events), page.reached) == (["0"], 1)
+        page = await store.read(0, 2, [Filter(kind=("big",))])
+        assert (ids(page.events), page.reached) == (["1"], 2)
+        page = await store.read(11, 1000)
+        assert (ids(page.events), page.reached) == (["11"], 12)
+        page = await store.read(12, 1000)
+        assert (len(page.events), page.reached) == (500, store.head)
+        assert [event.sequence for event in await read(store, 0, 1000)] == list(range(1, 513))
+
+    async def test_a_page_says_how_far_it_reaches(self, store: Store) -> None:
+        """To the end of what was asked for, where nothing more matches; short of it behind its last event. Never back."""
+        await store.append(
+            Batch([draft("a"), draft("b", kind="rare"), draft("c"), draft("d", kind="rare"), draft("e")])
+        )
+        rare = [Filter(kind=("rare",))]
+        reaches = {
+            (0, 1, None): (["b"], 2),
+            (0, 3, None): (["b", "d"], 5),
+            (0, 3, 3): (["b"], 3),
+            (4, 3, None): ([], 5),
+            (5, 3, None): ([], 5),
+            (9, 3, None): ([], 9),
+            (4, 3, 2): ([], 4),
+            (0, 3, 99): (["b", "d"], 5),
+            (-3, 3, 1): ([], 1),
+            (1, 0, None): ([], 1),
+        }
+        for (after, limit, upto), wanted in reaches.items():
+            page = await store.read(after, limit, rare, upto)
+            assert (ids(page.events), page.reached) == wanted, (after, limit, upto)
 
     async def test_filters(self, store: Store) -> None:
         """What is read is what `Filter.compile` accepts, for every field, several filters, and values that look like patterns."""
@@ -246,17 +283,17 @@ class StoreContract:
         for where in wheres:
             tests = [one.compile() for one in where]
             wanted = [event for event in events if all(test(event) for test in tests)]
-            assert await store.read(0, 100, where) == wanted, where
-            assert await store.read(0, 2, where) == wanted[:2], where
+            assert await read(store, 0, 100, where) == wanted, where
+            assert await read(store, 0, 2, where) == wanted[:2], where
 
     async def test_a_rare_match_is_found_far_away(self, store: Store) -> None:
         """A filter that matches little is answered over the whole log, with a limit or without."""
         await store.append(Batch([draft(f"{n}", task=f"studio/{n % 7}") for n in range(12_000)]))
         await store.append(Batch([draft("rare", status="failed", task="studio/x")]))
-        assert ids(await store.read(0, 5, [Filter(status="failed")])) == ["rare"]
-        assert ids(await store.read(0, 5, [Filter(task="studio/x")])) == ["rare"]
-        assert len(await store.read(0, 10_000, [Filter(task=("studio/3", "studio/4"))])) == 2 * 1714
-        assert await store.read(0, 5, [Filter(status="failed", task="studio/3")]) == []
+        assert ids(await read(store, 0, 5, [Filter(status="failed")])) == ["rare"]
+        assert ids(await read(store, 0, 5, [Filter(task="studio/x")])) == ["rare"]
+        assert len(await read(store, 0, 10_000, [Filter(task=("studio/3", "studio/4"))])) == 2 * 1714
+        assert await read(store, 0, 5, [Filter(status="failed", task="studio/3")]) == []
 
     async def test_position_at(self, store: Store) -> None:
         """The greatest position received before a time, even where the clock was set back."""
@@ -400,9 +437,9 @@ class StoreContract:
         gone = await store.trim(0.0, Bounds(log_bytes=3 << 20))
         assert 1000 < gone < 2900
         assert store.floor == gone + 1
-        assert [event.sequence for event in await store.read(0, 2)] == [7, gone + 2]
+        assert [event.sequence for event in await read(store, 0, 2)] == [7, gone + 2]
         await store.trim(0.0, Bounds(log_bytes=1 << 10))
-        assert [event.sequence for event in await store.read(0, 2)] == [7, 2901]
+        assert [event.sequence for event in await read(store, 0, 2)] == [7, 2901]
 
     async def test_trim_removes_what_is_old(self, store: Store) -> None:
         """Old events and finished tasks go, unfinished tasks stay however old, and the floor says how far."""
@@ -418,7 +455,7 @@ class StoreContract:
         )
         assert await store.trim(1200.5) == 1201
         assert (store.floor, store.head) == (1200, 1300)
-        assert [event.sequence for event in await store.read(0, 1000)] == list(range(1201, 1301))
+        assert [event.sequence for event in await read(store, 0, 1000)] == list(range(1201, 1301))
         assert [one.id for one in await store.tasks("studio", ["1", "2", "3"])] == ["1", "3"]
         assert await store.trim(1200.5) == 0
 
@@ -439,7 +476,7 @@ class StoreContract:
             Deliveries([row(2), row(3, "dead"), row(4, "delivered"), row(5, "dead", updated=0.5)], {"hook": 8, "b": 9})
         )
         assert await store.trim(2.0) == 6
-        assert [event.sequence for event in await store.read(0, 100)] == [2, 3, 9, 10]
+        assert [event.sequence for event in await read(store, 0, 100)] == [2, 3, 9, 10]
         assert store.floor == 8
         await store.deliver(Deliveries([row(2, "delivered"), row(3, "dead", updated=1.5)], {"hook": 10, "b": 10}))
         assert await store.trim(2.0) == 4
@@ -453,4 +490,4 @@ class StoreContract:
         await store.append(Batch([draft("between")]))
         assert not trimming.done()
         assert await trimming == 5_000
-        assert ids(await store.read(0, 10)) == ["between"]
+        assert ids(await read(store, 0, 10)) == ["between"]

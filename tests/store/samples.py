@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from gateway.store.api import BODY_HEAD, NO_SEQUENCE, SEQUENCE, Draft, LogEvent, TaskRow
+from collections.abc import Sequence
+
+from gateway.store.api import BODY_HEAD, NO_SEQUENCE, SEQUENCE, Draft, LogEvent, Store, TaskRow
+from schemas.filter import Filter
 
 
 def body(text: str = "") -> bytes:
@@ -36,6 +39,24 @@ def task(
     state: bytes = b"{}",
 ) -> TaskRow:
     return TaskRow(source, id, kind, status, finished, created_at, stream, updated, state)
+
+
+async def read(
+    store: Store, after: int, limit: int, where: Sequence[Filter] = (), upto: int | None = None
+) -> list[LogEvent]:
+    """Events page after page, up to a limit, as everybody reads them who needs more than a page; and that pages are such."""
+    found: list[LogEvent] = []
+    end = max(after, store.head if upto is None else min(upto, store.head), 0)
+    while len(found) < limit and after < end:
+        page = await store.read(after, limit - len(found), where, upto)
+        positions = [event.sequence for event in page.events]
+        assert positions == sorted(set(positions))
+        assert all(after < position <= page.reached for position in positions)
+        assert len(positions) <= limit - len(found)
+        assert page.reached == end or (positions and page.reached < end)
+        found += page.events
+        after = page.reached
+    return found
 
 
 def ids(events: list[LogEvent]) -> list[str]:

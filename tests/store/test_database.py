@@ -18,7 +18,7 @@ from gateway.store.api import Batch
 from gateway.store.database import APPLICATION_ID, Database
 from gateway.store.sqlite import SqliteStore
 
-from .samples import draft, ids
+from .samples import draft, ids, read
 
 
 def make(path: Path) -> SqliteStore:
@@ -144,7 +144,7 @@ async def test_an_empty_file_becomes_a_log(tmp_path: Path) -> None:
     store = make(path)
     await store.open()
     await store.append(Batch([draft("a")]))
-    assert ids(await store.read(0, 1)) == ["a"]
+    assert ids(await read(store, 0, 1)) == ["a"]
     await store.close()
 
 
@@ -165,7 +165,7 @@ async def test_a_closed_log_is_one_file(tmp_path: Path) -> None:
     store = make(path)
     await store.open()
     await store.append(Batch([draft("a")]))
-    assert ids(await store.read(0, 1)) == ["a"]
+    assert ids(await read(store, 0, 1)) == ["a"]
     await store.close()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["log.db", "log.db.lock"]
     with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?immutable=1", uri=True)) as connection:
@@ -184,7 +184,7 @@ async def test_a_log_whose_file_was_removed_begins_anew(tmp_path: Path) -> None:
     path.with_name("log.db-wal").write_bytes(wal)
     store = make(path)
     await store.open()
-    assert (store.head, await store.read(0, 1)) == (0, [])
+    assert (store.head, await read(store, 0, 1)) == (0, [])
     await store.close()
 
 
@@ -233,7 +233,7 @@ async def test_a_log_of_schema_1_is_upgraded(tmp_path: Path) -> None:
         store = make(path)
         await store.open()
         assert (store.epoch, store.head) == ("0123456789ab", 1)
-        assert ids(await store.read(0, 10)) == ["a"]
+        assert ids(await read(store, 0, 10)) == ["a"]
         assert await store.endpoints() == {"gone": b'{"disabled":"it answered 410"}'}
         assert await store.positions() == {"gone": 1, "well": 1}
         assert [(row.sequence, row.state) for row in await store.deliveries("gone")] == [(1, "dead")]

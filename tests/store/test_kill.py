@@ -11,6 +11,8 @@ from pathlib import Path
 from gateway.clock import SystemClock
 from gateway.store.sqlite import SqliteStore
 
+from .samples import read
+
 CHILD = """
 import asyncio, sys
 from pathlib import Path
@@ -61,7 +63,7 @@ async def test_kill_at_any_moment(tmp_path: Path) -> None:
         store = SqliteStore(path, clock=SystemClock())
         await store.open()
         epochs.add(store.epoch)
-        events = await store.read(0, 100_000)
+        events = await read(store, 0, 100_000)
         cursor = int((await store.cursors("s"))["a"])
         [state] = await store.tasks("s", ["1"])
         await store.close()

@@ -18,7 +18,7 @@ from gateway.store.api import Batch, Deliveries, DeliveryRow, LogEvent, TaskRow
 from gateway.store.sqlite import SqliteStore
 from schemas.filter import Filter
 
-from .samples import draft, positioned, task
+from .samples import draft, positioned, read, task
 
 sources = st.sampled_from(["studio", "jobs"])
 task_ids = st.sampled_from(["1", "2", "a/b", "ü%"])
@@ -173,7 +173,7 @@ class Log(RuleBasedStateMachine):
             for key, event in sorted(self.events.items())
             if key > after and (upto is None or key <= upto) and all(test(event) for test in tests)
         ]
-        assert self.run(self.store.read(after, limit, where, upto)) == wanted[:limit]
+        assert self.run(read(self.store, after, limit, where, upto)) == wanted[:limit]
 
     @rule(where=st.lists(filters, max_size=2), unfinished=st.booleans(), limit=st.integers(1, 3))
     def snapshot(self, where: list[Filter], unfinished: bool, limit: int) -> None:

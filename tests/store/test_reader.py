@@ -45,15 +45,21 @@ def sequences(events: list[LogEvent]) -> list[int]:
     return [event.sequence for event in events]
 
 
-def test_a_page_has_about_a_megabyte(connection: sqlite3.Connection) -> None:
-    """Bodies of 200 KB by the hundred would be memory by the gigabyte."""
+def test_a_page_has_its_bytes_or_one_event(connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bodies of 200 KB by the hundred would be memory by the gigabyte; not even two are read where one is too much."""
+    monkeypatch.setattr(reader, "BYTES", 1_000_000)
     small, reached = reader.events(connection, 10_000, 10_250, 60, EVERYTHING)
     assert (sequences(small), reached) == (list(range(10_002, 10_062)), 10_061)
-    mixed, reached = reader.events(connection, 10_000, 10_250, 1000, EVERYTHING)
-    assert 16 <= len(mixed) < 100
-    assert reached == mixed[-1].sequence
-    large, reached = reader.events(connection, 10_200, 10_250, 1000, EVERYTHING)
-    assert (sequences(large), reached) == (list(range(10_201, 10_217)), 10_216)
+    small, reached = reader.events(connection, 10_000, 10_250, 1000, EVERYTHING)
+    assert (sequences(small), reached) == (list(range(10_002, 10_101)), 10_100)
+    mixed, reached = reader.events(connection, 10_190, 10_250, 1000, EVERYTHING)
+    assert (sequences(mixed), reached) == (list(range(10_191, 10_205)), 10_204)
+    large, reached = reader.events(connection, 10_200, 10_250, 16, EVERYTHING)
+    assert (sequences(large), reached) == (list(range(10_201, 10_205)), 10_204)
+    assert reader.events(connection, 10_200, 10_203, 16, EVERYTHING)[1] == 10_203
+    monkeypatch.setattr(reader, "BYTES", 100_000)
+    one, reached = reader.events(connection, 10_200, 10_250, 2, EVERYTHING)
+    assert (sequences(one), reached) == ([10_201], 10_201)
 
 
 def test_what_does_not_match_is_looked_at_in_parts(connection: sqlite3.Connection) -> None:

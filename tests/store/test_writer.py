@@ -20,7 +20,7 @@ from gateway.store.checkpoint import Checkpointer
 from gateway.store.database import WAL_CAP, Database, cause
 from gateway.store.sqlite import SqliteStore
 
-from .samples import draft, ids, task
+from .samples import draft, ids, read, task
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -83,7 +83,7 @@ async def test_a_full_queue_makes_callers_wait_in_turn(tmp_path: Path) -> None:
     assert store._items <= 4
     calls[-1].cancel()
     await asyncio.gather(*calls, return_exceptions=True)
-    assert ids(await store.read(0, 1000))[:239] == [f"{n}" for n in range(239)]
+    assert ids(await read(store, 0, 1000))[:239] == [f"{n}" for n in range(239)]
     await store.close()
 
 
@@ -112,7 +112,7 @@ async def test_a_lock_of_another_program_blocks_nobody(store: SqliteStore) -> No
         assert longest < 0.5, "the loop stood still"
         assert str(store.path) in store.trouble
         assert "another program holds a lock" in store.trouble
-        assert ids(await store.read(0, 10)) == ["a"]
+        assert ids(await read(store, 0, 10)) == ["a"]
         assert not any(call.done() for call in calls)
         other.execute("ROLLBACK")
         other.close()
@@ -148,11 +148,11 @@ async def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.Mon
         assert "full" in (store.trouble or "")
         done = [call for call in calls if call.done()]
         assert len(done) < len(calls)
-        assert len(await store.read(0, 1000)) == store.head == len(done)
+        assert len(await read(store, 0, 1000)) == store.head == len(done)
         writers[-1].execute("PRAGMA max_page_count = 100000")
         results = await asyncio.gather(*calls)
     assert [result.events[0].sequence for result in results] == list(range(1, 401))
-    assert ids(await store.read(0, 1000)) == [f"{n}" for n in range(400)]
+    assert ids(await read(store, 0, 1000)) == [f"{n}" for n in range(400)]
     assert await store.cursors("s") == {"a": b"399"}
     assert store.trouble is None
     assert [line["event"] for line in logs] == ["store_down", "store_up"]
@@ -225,7 +225,7 @@ async def test_the_wal_stays_bounded(store: SqliteStore) -> None:
             sizes.append(wal.stat().st_size)
 
     await asyncio.gather(*(write(start * 100) for start in range(20)))
-    assert sum(len(event.body) for event in await store.read(0, 1000)) > 3 * WAL_CAP
+    assert sum(len(event.body) for event in await read(store, 0, 1000)) > 3 * WAL_CAP
     assert max(sizes) < 2.5 * WAL_CAP
 
 

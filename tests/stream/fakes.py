@@ -17,7 +17,7 @@ from gateway.clock import SystemClock
 from gateway.errors import Refused
 from gateway.http.problems import problems
 from gateway.metrics import Metrics
-from gateway.store.api import BODY_HEAD, LogEvent, Snapshot, TaskRow
+from gateway.store.api import BODY_HEAD, LogEvent, Page, Snapshot, TaskRow
 from gateway.stream.hub import Hub
 from gateway.stream.service import StreamService
 from gateway.stream.settings import StreamSettings
@@ -88,6 +88,7 @@ class FakeStore:
         self.page: int | None = None
         self.between_pages: Any = None
         self.broken: Exception | None = None
+        self.room = 1_000_000  # events that a page has bytes for
 
     @property
     def head(self) -> int:
@@ -110,9 +111,7 @@ class FakeStore:
         self.events = [item for item in self.events if item.sequence > upto]
         self.floor = max(self.floor, upto)
 
-    async def read(
-        self, after: int, limit: int, where: Sequence[Filter] = (), upto: int | None = None
-    ) -> list[LogEvent]:
+    async def read(self, after: int, limit: int, where: Sequence[Filter] = (), upto: int | None = None) -> Page:
         self.reads += 1
         await asyncio.sleep(0)
         if self.broken:
@@ -123,7 +122,9 @@ class FakeStore:
             for item in self.events
             if item.sequence > after and (upto is None or item.sequence <= upto) and all(test(item) for test in tests)
         ]
-        return found[:limit]
+        page = found[: min(limit, self.room)]
+        reached = page[-1].sequence if len(page) < len(found) else max(after, self.head if upto is None else upto)
+        return Page(page, reached)
 
     async def snapshot(
         self, where: Sequence[Filter], *, unfinished: bool, limit: int, after: str | None = None

@@ -21,10 +21,13 @@ def history(count: int) -> FakeStore:
     return store
 
 
-@pytest.mark.parametrize("ring_bytes", [1, 1 << 24])
-async def test_replay_runs_into_live_without_a_seam(ring_bytes: int) -> None:
-    """From the store, the ring, and live, while events keep coming: every position once, in order."""
-    async with house(history(1000), ring_bytes=ring_bytes) as gateway:
+@pytest.mark.parametrize(("ring_bytes", "room"), [(1, 1000), (1, 5), (1 << 24, 1000), (1 << 24, 1)])
+async def test_replay_runs_into_live_without_a_seam(ring_bytes: int, room: int) -> None:
+    """From the store, in pages cut by number or by bytes, the ring, and live, while events keep coming: every position once,
+    in order."""
+    store = history(1000)
+    store.room = room
+    async with house(store, ring_bytes=ring_bytes) as gateway:
         for _ in range(600):
             gateway.publish("task.progressed")
         async with ws(gateway.url("after=5")) as client:

@@ -19,7 +19,7 @@ from aiohttp.test_utils import TestServer
 from gateway.clock import SystemClock
 from gateway.errors import StoreError
 from gateway.metrics import Metrics
-from gateway.store.api import Deliveries, DeliveryRow, LogEvent
+from gateway.store.api import Deliveries, DeliveryRow, LogEvent, Page
 from gateway.webhooks import history
 from gateway.webhooks.config import EndpointConfig
 from gateway.webhooks.dispatcher import Dispatcher
@@ -51,6 +51,7 @@ class MemoryStore:
         self.records: dict[str, bytes] = {}
         self.floor = 0
         self.writes = 0
+        self.room = 1_000_000  # events that a page has bytes for
         self.refuse = 0  # so many of the next reads fail
         self.refuse_writes = 0
         self.gate = asyncio.Event()  # writes wait for it
@@ -77,14 +78,14 @@ class MemoryStore:
             self.refuse -= 1
             raise StoreError("no")
 
-    async def read(
-        self, after: int, limit: int, where: Sequence[Filter] = (), upto: int | None = None
-    ) -> list[LogEvent]:
+    async def read(self, after: int, limit: int, where: Sequence[Filter] = (), upto: int | None = None) -> Page:
         await asyncio.sleep(0)
         self._trouble()
         wanted = [one.compile() for one in where]
-        found = (e for e in self.events if e.sequence > after and (upto is None or e.sequence <= upto))
-        return list(itertools.islice((e for e in found if all(match(e) for match in wanted)), limit))
+        end = self.head if upto is None else upto
+        matching = (e for e in self.events if after < e.sequence <= end and all(match(e) for match in wanted))
+        events = list(itertools.islice(matching, min(limit, self.room)))
+        return Page(events, max(after, end) if next(matching, None) is None else events[-1].sequence)
 
     async def deliver(self, results: Deliveries) -> None:
         await self.gate.wait()

@@ -377,9 +377,12 @@ async def test_restart_takes_up_where_it_stood() -> None:
     assert crashed.rows["hook", 1].tries == 2
 
 
-async def test_backlog_is_read_from_the_log() -> None:
-    """What was committed while nobody delivered goes out after a start, in pages, without anything being published."""
+@pytest.mark.parametrize("room", [10, 100, 1000])
+async def test_backlog_is_read_from_the_log(room: int) -> None:
+    """What was committed while nobody delivered goes out after a start, in pages, cut by number or by bytes, without anything
+    being published."""
     store = MemoryStore()
+    store.room = room
     store.stored_positions["hook"] = 0
     store.append(*[event(n, f"jobs/{n % 7}") for n in range(1, 1001)])
     async with Receiver().serve() as receiver, dispatching(store, config(receiver.url)) as dispatcher:

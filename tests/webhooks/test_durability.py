@@ -15,6 +15,7 @@ from gateway.clock import SystemClock
 from gateway.metrics import Metrics
 from gateway.store.api import Batch, Deliveries
 from gateway.store.sqlite import SqliteStore
+from tests.store.samples import read
 from tests.webhooks.child import draft
 from tests.webhooks.fakes import DEADLINE, Receiver, config, dispatching, until
 
@@ -55,7 +56,7 @@ async def test_kill_9_loses_nothing(tmp_path: Path) -> None:
 
     store = SqliteStore(path, durability="process", clock=SystemClock(), metrics=Metrics())
     await store.open()
-    committed = await store.read(0, 100_000)
+    committed = await read(store, 0, 100_000)
     pending = await store.deliveries("hook", "pending")
     delivered = await store.deliveries("hook", "delivered", limit=100_000)
     await store.close()

@@ -111,8 +111,9 @@ class Books(RuleBasedStateMachine):
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run_until_complete(asyncio.wait_for(work, 20))
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(room=st.sampled_from([1, 2, 100]))
+    def begin(self, room: int) -> None:
+        self.store.room = room
         self.run(self.start())
 
     async def start(self) -> None:

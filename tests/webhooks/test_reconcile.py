@@ -21,6 +21,7 @@ from gateway.metrics import Metrics
 from gateway.store.api import DeliveryRow, LogEvent
 from gateway.store.sqlite import SqliteStore
 from gateway.webhooks import signing
+from tests.store.samples import read
 from tests.webhooks.fakes import DEADLINE, Receiver
 from tests.webhooks.reconcile_child import TYPES
 
@@ -105,7 +106,7 @@ async def stored(path: Path) -> tuple[list[LogEvent], dict[str, dict[str, Delive
     store = SqliteStore(path, durability="process", clock=SystemClock(), metrics=Metrics())
     await store.open()
     try:
-        log = await store.read(0, 1_000_000)
+        log = await read(store, 0, 1_000_000)
         rows = {
             name: {row.event_id: row for row in await store.deliveries(name, limit=1_000_000)}
             for name in await store.positions()
