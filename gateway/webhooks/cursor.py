@@ -169,12 +169,13 @@ class Cursor:
         Raises:
             StoreError: the store cannot be read.
         """
-        where = (Filter(type=(notice.type,)),)
-        while events := await self._store.read(after, PAGE, where):
-            for event in events:
+        where, head = (Filter(type=(notice.type,)),), self._store.head
+        while after < head:
+            page = await self._store.read(after, PAGE, where, head)
+            for event in page.events:
                 if event.id == notice.id:
                     return event
-            after = events[-1].sequence
+            after = page.reached
         return None
 
 
