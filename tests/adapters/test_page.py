@@ -49,7 +49,7 @@ def test_the_page_adapter_passes_the_kit(installed: Path) -> None:
         cwd=installed, env=environment(installed), capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "12 passed" in done.stdout
+    assert "13 passed" in done.stdout
 
 
 def test_the_page_configuration_is_checked_by_the_adapter(installed: Path, tmp_path: Path) -> None:
