@@ -4,9 +4,9 @@ Owns the rules of what is removed. Must not know of threads or futures: the writ
 
 An event received before the given time stays as long as anybody still needs its body: while it lies after the stored
 position of any webhook endpoint, and while any delivery of it is pending or a dead letter. Rows of deliveries that are
-done, and dead letters, go when they were last touched before that time; the event of a dead letter goes after it. What is
-young enough goes as well where it is beyond a bound, by the same rules: of settled deliveries those delivered first and dead
-letters last, and of the log the oldest events.
+done, and dead letters, go when they were last touched before that time and the endpoint's position is past them; the event
+of a dead letter goes after it. What is young enough goes as well where it is beyond a bound, by the same rules: of settled
+deliveries those delivered first and dead letters last, and of the log the oldest events.
 """
 
 from __future__ import annotations
@@ -127,6 +127,9 @@ def _settled(connection: sqlite3.Connection, state: str, before: int) -> list[tu
     packed = connection.execute(
         "SELECT json_group_array(json_array(rowid, size)) FROM (SELECT rowid, length(attempts) AS size FROM delivery"
         " INDEXED BY delivery_settled WHERE state <> 'pending' AND state = ? AND updated < ?"
+        # above its endpoint's position a row is all that says that the event is not to be delivered again
+        " AND NOT EXISTS (SELECT 1 FROM position AS at"
+        " WHERE at.endpoint = delivery.endpoint AND at.sequence < delivery.sequence)"
         f" ORDER BY updated LIMIT {CHUNK})",
         (state, before),
     ).fetchone()[0]

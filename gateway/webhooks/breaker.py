@@ -41,6 +41,11 @@ class Breaker:
         self._until = 0.0
         self._probing = False
 
+    def reopen(self, now: float) -> None:
+        """It was open before a restart: the first new delivery is a probe."""
+        self._pause = FIRST_PROBE
+        self._until = now
+
     @property
     def is_open(self) -> bool:
         """Whether nothing new is sent but probes."""
@@ -58,7 +63,7 @@ class Breaker:
 
     def succeeded(self) -> None:
         """An attempt succeeded. What the receiver asked for still holds."""
-        if self._failures:
+        if self._failures or self._pause:
             self._reset()
 
     def failed(self, now: float, lane: str, status: int | None, retry_after: float | None) -> bool:

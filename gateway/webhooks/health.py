@@ -36,6 +36,8 @@ class Health:
         self._name, self._books, self._clock = name, books, clock
         self.breaker = Breaker()
         self.breaker.held = clock.monotonic() + min(books.record.held_until - clock.now(), LONGEST_HOLD)
+        if books.record.paused:
+            self.breaker.reopen(clock.monotonic())
         self.error: str | None = None
         self.error_at: float | None = None
         self.delivered_at: float | None = None
@@ -47,6 +49,7 @@ class Health:
         self.breaker = Breaker()
         self._books.record.failing_since = None
         self._books.record.held_until = 0.0
+        self._books.record.paused = False
 
     def observe(self, lane: str, answer: Answer) -> None:
         """Takes note of an attempt."""
@@ -55,7 +58,7 @@ class Health:
             self.delivered_at = answer.at
             self.breaker.succeeded()
             if kept.failing_since is not None:
-                kept.failing_since = None
+                kept.failing_since, kept.paused = None, False
                 self._books.touch()
                 _log.info("webhook_endpoint_recovered", endpoint=self._name)
             return
@@ -70,6 +73,8 @@ class Health:
             kept.held_until = self._clock.now() + self.breaker.held - now
             self._books.touch()
         if opened:
+            kept.paused = True
+            self._books.touch()
             _log.warning("webhook_endpoint_paused", endpoint=self._name, error=answer.error)
 
     def fails_for(self) -> float:

@@ -70,6 +70,7 @@ class Record(msgspec.Struct, omit_defaults=True):
         removed: nothing is left to do but to say so and to forget it.
         doomed_upto: what the log has up to there and was not settled when the endpoint was disabled is to become a dead
             letter; what came later is nothing to it. None: it was not disabled.
+        paused: the breaker is open.
     """
 
     settings: dict[str, Any] | None = None
@@ -85,6 +86,7 @@ class Record(msgspec.Struct, omit_defaults=True):
     notices: list[Notice] = []
     removed: bool = False
     doomed_upto: int | None = None
+    paused: bool = False
 
 
 _decode = msgspec.json.Decoder(Record).decode

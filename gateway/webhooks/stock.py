@@ -19,7 +19,7 @@ from gateway.webhooks.lanes import Item, Lanes
 
 #: Bytes of bodies that one endpoint keeps; the bodies of further deliveries are read again when it is their turn.
 BODY_BYTES = 4 << 20
-#: State of a delivery that a newer progress event made needless (`progress: latest`) after it had a row.
+#: State of a delivery that a newer progress event made needless (`progress: latest`).
 SKIPPED = "skipped"
 SUPERSEDED = "a newer progress event was sent instead"
 
@@ -117,11 +117,8 @@ class Stock:
         return rows
 
     def _supersede(self, item: Item) -> None:
-        """A newer progress event is sent in its place. Only one that has a row needs a new one."""
-        self._let_go(item)
-        item.closed = True
-        if item.stored:
-            self.enter(item, SKIPPED, history.append(history.NONE, history.end(self._clock.now(), SUPERSEDED)))
+        """A newer progress event is sent in its place. Its row says so after a crash, when the newer one may be delivered."""
+        self.enter(item, SKIPPED, history.append(history.NONE, history.end(self._clock.now(), SUPERSEDED)))
 
     def _let_go(self, item: Item) -> None:
         if item.event is not None:

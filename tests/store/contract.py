@@ -428,6 +428,16 @@ class StoreContract:
         await store.trim(0.0, Bounds(delivery_rows=3))
         assert await left() == {"delivered": [], "dead": [708, 709, 710], "pending": pending}
 
+    async def test_rows_above_the_position_stay(self, store: Store) -> None:
+        """They are all that says that an event is delivered: without them it would be sent again after a restart."""
+        rows = [row(n, state, updated=float(n)) for n, state in enumerate(["delivered", "dead", "skipped"] * 4, 1)]
+        await store.deliver(Deliveries(rows, {"hook": 6, "other": 0}))
+        await store.trim(1e9, Bounds(delivery_rows=0, delivery_bytes=0))
+        assert [one.sequence for one in await store.deliveries("hook")] == [7, 8, 9, 10, 11, 12]
+        await store.deliver(Deliveries(positions={"hook": 11}))
+        await store.trim(0.0, Bounds(delivery_rows=0))
+        assert [one.sequence for one in await store.deliveries("hook")] == [12]
+
     async def test_the_log_is_bounded_in_bytes(self, store: Store) -> None:
         """The oldest events go before their age where the log is too large, short of what an endpoint still needs."""
         await store.append(Batch([draft(f"{n}", received=float(n), text="x" * 2000) for n in range(1, 3001)]))

@@ -66,6 +66,20 @@ def test_retries_are_probes() -> None:
     assert breaker.opens_at(new=True) == 28.0
 
 
+def test_open_before_a_restart() -> None:
+    """The first new delivery is a probe; one success is enough here, too."""
+    breaker = Breaker()
+    breaker.reopen(100.0)
+    assert (breaker.is_open, breaker.opens_at(new=True)) == (True, 100.0)
+    breaker.sent(100.0, new=True)
+    assert breaker.opens_at(new=True) == 105.0
+    assert failed(breaker, 101.0) == [False]
+    assert breaker.opens_at(new=True) == 111.0
+    breaker.reopen(200.0)
+    breaker.succeeded()
+    assert (breaker.is_open, breaker.opens_at(new=True)) == (False, 0.0)
+
+
 def test_answers_that_ask_for_less() -> None:
     """Four of 429, 502, 503, 504 in a row, of several tasks, are enough, at once."""
     breaker = Breaker()

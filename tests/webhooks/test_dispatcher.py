@@ -485,6 +485,32 @@ async def test_progress_none_and_latest() -> None:
     assert none.ids == ["e1", "e7"]
 
 
+async def test_what_gave_way_does_not_come_back_after_a_crash() -> None:
+    """Behind a slow delivery of another task the position stands still, and what gave way had no row: after a crash it was
+    sent behind the newer progress, and behind the end of its task."""
+    store, held = MemoryStore(), asyncio.Event()
+
+    async def answer(request: web.Request, name: str) -> int:
+        if name in ("e1", "e2"):
+            await held.wait()
+        return 200
+
+    types = ["task.started", *["task.progressed"] * 5, "task.succeeded"]
+    events = [event(1, "jobs/slow"), *(event(n, type_=kind) for n, kind in enumerate(types, 2))]
+    async with Receiver(answer).serve() as receiver:
+        async with dispatching(store, config(receiver.url, progress="latest")) as dispatcher:
+            dispatcher.publish(store.append(*events))
+            await receiver.wait(2)
+            await until(lambda: [store.state(n) for n in range(3, 7)] == ["skipped"] * 4)
+            crashed = store.copy()
+        assert crashed.stored_positions.get("hook", 0) == 0
+        held.set()
+        async with dispatching(crashed, config(receiver.url, progress="latest")) as dispatcher:
+            await until(lambda: dispatcher.status()[0].position == 8 and not dispatcher.status()[0].pending)
+    assert sorted(receiver.ids[2:4]) == ["e1", "e2"]
+    assert receiver.ids[4:] == ["e7", "e8"]
+
+
 async def test_latest_folds_behind_a_failed_delivery_too() -> None:
     """Progress that waits in the store gives way as well: its row says that it was skipped."""
     store, clock = MemoryStore(), ManualClock()

@@ -519,6 +519,27 @@ async def test_disabled_and_enabled(house: House, origin: str) -> None:
     ]  # fmt: skip
 
 
+async def test_an_open_breaker_survives(house: House) -> None:
+    """After a restart one probe goes out, and not everything that was held back."""
+    house.clock = clock = ManualClock()
+    async with Receiver(lambda *_: 503).serve() as receiver:
+        files = [config(receiver.url, retry_schedule=[9999])]
+        async with house.open(*files) as manager:
+            house.commit(*(event(n, f"jobs/{n}") for n in range(1, 5)))
+            await until(lambda: manager.get("hook").status.breaker == "open")
+        house.commit(*(event(n, f"jobs/{n}") for n in range(5, 50)))
+        async with house.open(*files) as manager:
+            assert manager.get("hook").status.state == "paused"
+            await receiver.wait(5)
+            await until(lambda: house.store.state(5) == "pending")
+            assert len(receiver.ids) == 5
+            receiver.answer = None
+            await clock.advance(60)
+            await receiver.wait(49)
+            assert manager.get("hook").status.breaker == "closed"
+        assert not record.decode(house.store.records["hook"]).paused
+
+
 @pytest.mark.parametrize("how", ["410", "file", "api"])
 async def test_nothing_is_queued_while_disabled(how: str) -> None:
     """The position is stored now and then only. After a crash, what the log had taken in meanwhile became dead letters, and

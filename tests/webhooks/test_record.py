@@ -48,7 +48,7 @@ def test_records_come_back() -> None:
     """Everything that is kept survives being stored; a record of nothing is small."""
     kept = Record(
         {"name": "hook"}, {"url": None}, "f", "s", [Former("s", 1.5)], "gone", 2.5, 3.0, Replay(7, 3.5),
-        Revival(8, 4.5), [Notice("i", "webhook.test", 5.5, {"a": [1]})], True, 9,
+        Revival(8, 4.5), [Notice("i", "webhook.test", 5.5, {"a": [1]})], True, 9, True,
     )  # fmt: skip
     assert record.decode(record.encode(kept)) == kept
     assert record.encode(Record()) == b"{}"
