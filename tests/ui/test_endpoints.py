@@ -142,7 +142,7 @@ async def test_an_endpoint_from_its_making_to_its_end(tmp_path: Path) -> None:
         await expect(_dialog(page).get_by_role("button", name="Copied")).to_be_visible()
         assert await page.evaluate("navigator.clipboard.readText()") == second
         await _press(page, "Close")
-        await expect(_dialog(page)).to_have_count(0)
+        await expect(page.locator("dialog")).to_have_count(0)  # a closed one has no role, and is there for a moment
         assert first not in (content := await page.content())
         assert second not in content
         await page.get_by_text("Settings", exact=True).click()
