@@ -114,10 +114,12 @@ class Books:
             self.record.replay = None  # in the same write as the position: a crash in between would end it too early
             self._version += 1
             _log.info("webhook_replayed", endpoint=self._name)
-        self.ledger.collect(into, final=final or replayed)
+        changed = self._version != self._saved
+        # Where it was enabled again, the position says from where on.
+        self.ledger.collect(into, final=final or changed)
         self._dead_stored, self._dead_new = self._dead_stored + self._dead_new, 0
         self._collected = self._version
-        if self._version != self._saved:
+        if changed:
             into.records[self._name] = record.encode(self.record)
 
     def _is_replayed(self) -> bool:

@@ -581,6 +581,24 @@ async def test_nothing_is_queued_while_disabled(how: str) -> None:
     assert [kind for kind, *_ in crashed.said if kind != "webhook.updated"] == ["webhook.enabled"]
 
 
+async def test_enabled_from_a_position_on() -> None:
+    """That it is enabled is stored with where it begins: after a crash it began with what had come while it was disabled."""
+    house = House(MemoryStore(), ManualClock())
+    async with Receiver(lambda *_: 410).serve() as receiver:
+        async with house.open(config(receiver.url)) as manager:
+            house.commit(event(1))
+            await until(lambda: any(kind == "webhook.disabled" for kind, *_ in house.said))
+            house.commit(event(3, "jobs/3"))
+            await manager.enable("hook", "ops")
+            crashed = House(house.store.copy(), house.clock)
+            crashed.ids = house.ids
+        receiver.answer = None
+        async with crashed.open(config(receiver.url)) as manager:
+            crashed.commit(event(crashed.store.head + 1))
+            await receiver.wait(2)
+    assert receiver.ids == ["e1", f"e{crashed.store.head}"]
+
+
 async def test_what_the_log_took_in_before_it_said_disabled(house: House) -> None:
     """Events between the last attempt and `webhook.disabled` were neither delivered nor dead letters, and no replay from
     there fetched them; also where the gateway was killed before it knew that the log had that notice."""
