@@ -85,7 +85,7 @@ class EndpointConfig(BaseModel):
     retry_schedule: tuple[Delay, ...] = Field(
         default=schedule.DEFAULT_DELAYS,
         max_length=MOST_DELAYS,
-        description="seconds after each failed attempt, then it is dead",
+        description=f"seconds after each failed attempt, at most {MOST_DELAYS} of them; then it is dead",
     )
     timeout: float = Field(
         default=15.0, gt=0, le=120, description="seconds for one attempt, the answer's body included"
