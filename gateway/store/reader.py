@@ -31,8 +31,6 @@ BYTES = 2 * 1024 * 1024
 #: more values than this in one field are compared here and not by the engine, which bounds its variables
 _MANY = 500
 
-_decode = msgspec.json.Decoder().decode
-
 _EVENT = "sequence, received, type, source, task, kind, status, id"
 _TASK = "key, source, kind, status, finished, created_at, stream, updated, sequence"
 _DELIVERY = "sequence, endpoint, event_id, task, state, tries, due, updated"
@@ -124,11 +122,8 @@ def events(
         (*values, limit),
     ).fetchone()
     found: list[LogEvent] = []
-    at = 0
-    for sequence, received, type_, source, task, kind, status, id_, size in _decode(meta):
-        body = bodies[at : at + size]
+    for (sequence, received, type_, source, task, kind, status, id_), body in _rows(meta, bodies):
         found.append(LogEvent(sequence, id_, type_, source, task, kind, status, received / 1_000_000, body))
-        at += size
     if len(found) == limit:
         reached = found[-1].sequence
     if where.rest:

@@ -30,7 +30,7 @@ class Books:
         name: its name.
         kept: its record; changed in place.
         clock: for the times of rows.
-        changed: called when there is something to collect, at least once before each `collect`.
+        changed: called when there is something to collect, at least once until it is collected.
         notice: makes an event about it to be put into the log, of a type and data; None where nobody takes it.
     """
 
@@ -48,7 +48,7 @@ class Books:
         self._version = self._collected = self._saved = 0  # of the record
         self._stamp = max(under_way.at for under_way in (kept.replay, kept.revival, _NEVER) if under_way is not None)
         self._dead_stored = self._dead_new = 0
-        self._told = False  # that there is something to collect
+        self._signalled = False  # that there is something to collect
 
     def begin(self, position: int, settled: float) -> None:
         """The store says that the endpoint stands there, and that no row was entered later than at a time."""
@@ -69,8 +69,8 @@ class Books:
         self._stamp = max(self._clock.now(), self._stamp)
         row = DeliveryRow(self._name, item.sequence, item.id, item.task, state, item.tries, due, attempts, self._stamp)
         self.ledger.record(item, row)
-        if not self._told:
-            self._tell()
+        if not self._signalled:
+            self._signal()
 
     def cut(self) -> float:
         """A time, in seconds since 1970 (UTC), that parts what was entered before from what will be."""
@@ -81,15 +81,15 @@ class Books:
         """The log has been read up to there."""
         self.ledger.reach(position)
         if self.ledger.lags or self._is_replayed():
-            self._tell()
+            self._signal()
 
     def touch(self) -> None:
         """The record has changed."""
         self._version += 1
-        self._tell()
+        self._signal()
 
-    def _tell(self) -> None:
-        self._told = True
+    def _signal(self) -> None:
+        self._signalled = True
         self._changed()
 
     def note(self, kind: str, data: Mapping[str, object]) -> None:
@@ -108,14 +108,14 @@ class Books:
 
     def collect(self, into: Deliveries, *, final: bool = False) -> None:
         """Hands over what is not stored yet: see `Ledger.collect`."""
-        self._told = False
+        self._signalled = False
         replayed = self._is_replayed()
         if replayed:
             self.record.replay = None  # in the same write as the position: a crash in between would end it too early
             self._version += 1
             _log.info("webhook_replayed", endpoint=self._name)
         changed = self._version != self._saved
-        # Where it was enabled again, the position says from where on.
+        # That it is enabled again and from where on go together.
         self.ledger.collect(into, final=final or changed)
         self._dead_stored, self._dead_new = self._dead_stored + self._dead_new, 0
         self._collected = self._version

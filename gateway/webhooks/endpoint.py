@@ -59,8 +59,8 @@ SWITCHED_OFF = "its settings say so"
 EXPIRED = "the log no longer has this event"
 #: Who does what nobody asked for, and who changes an endpoint where the configuration file does, for the log.
 SELF, FILE = "mainstem", "configuration"
-#: Says in the log that the endpoint is disabled: what the log has before it is delivered, or a dead letter.
-NOTICE = "webhook.disabled"
+#: Type of the event by which the log says that an endpoint is disabled: what it has before is delivered, or a dead letter.
+DISABLED_TYPE = "webhook.disabled"
 
 
 class Endpoint:
@@ -144,7 +144,7 @@ class Endpoint:
             after = page[-1].sequence
         if self._disabled is not None:
             if self.record.doomed_upto is None and self.record.disabled is None:
-                self.books.note(NOTICE, {"by": FILE, "reason": SWITCHED_OFF})
+                self.books.note(DISABLED_TYPE, {"by": FILE, "reason": SWITCHED_OFF})
             self._doom()
         elif self.record.doomed_upto is not None:  # it was, and is not any more
             self._disabled = SWITCHED_OFF
@@ -605,7 +605,7 @@ class Endpoint:
             since = self.record.failing_since
             moment = None if since is None else rfc3339.render(since)
             data = {"by": SELF, "reason": why, "failing_since": moment, "last_error": self._health.error}
-            self.books.note(NOTICE, data)
+            self.books.note(DISABLED_TYPE, data)
             _log.warning("webhook_endpoint_disabled", endpoint=self.name, reason=why)
             self._doom()
 
@@ -631,7 +631,7 @@ class Endpoint:
             StoreError: the store cannot be read.
         """
         upto = self.record.doomed_upto
-        if notice.type == NOTICE and upto is not None:
+        if notice.type == DISABLED_TYPE and upto is not None:
             event = event or await self._cursor.notice(notice, upto)
             if event is not None and self.record.doomed_upto is not None:
                 self.record.doomed_upto = max(upto, event.sequence - 1)
@@ -650,7 +650,7 @@ class Endpoint:
                 for item in page.items:
                     await self._give_up(item)
                 self.books.reach(page.reached)
-            elif any(notice.type == NOTICE for notice in self.record.notices):
+            elif any(notice.type == DISABLED_TYPE for notice in self.record.notices):
                 break  # how far the log goes before it is known soon: see `told`
             else:
                 self.books.reach(max(position, self._cursor.end))

@@ -27,7 +27,7 @@ from gateway.webhooks.books import Books
 from gateway.webhooks.config import EndpointConfig
 from gateway.webhooks.cursor import TEST
 from gateway.webhooks.dispatcher import Announce, Dispatcher, log_overruled
-from gateway.webhooks.endpoint import FILE, NOTICE, SWITCHED_OFF, Endpoint
+from gateway.webhooks.endpoint import DISABLED_TYPE, FILE, SWITCHED_OFF, Endpoint
 from gateway.webhooks.record import Former, Record
 from gateway.webhooks.status import EndpointStatus
 from schemas import rfc3339
@@ -302,7 +302,7 @@ class Manager:
             else:
                 books.touch()
             if endpoint.config.enabled and not config.enabled and endpoint.record.disabled is None:
-                books.note(NOTICE, {"by": by, "reason": SWITCHED_OFF})
+                books.note(DISABLED_TYPE, {"by": by, "reason": SWITCHED_OFF})
 
         await endpoint.reconfigure(config, change)
         _log.info("webhook_endpoint_changed", endpoint=endpoint.name, by=by, changed=changed)
